@@ -1,0 +1,146 @@
+"""The edge contract and that of auxiliary losses: everything beside a task's own loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mtlkit.contracts.plugin import Plugin
+from mtlkit.contracts.task import Task
+from mtlkit.structures import Batch, Counts, EdgeKey, Label, Output
+
+if TYPE_CHECKING:
+    from mtlkit.model import MultiTaskModel
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of an edge in this step; `counts` are the task's denominators of the whole step."""
+
+    task: Task
+    prediction: Tensor
+    label: Label | None
+    counts: Counts | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What an edge's loss sees: both ends, its network and the transferred prediction."""
+
+    source: End
+    target: End
+    network: nn.Module | None
+    transferred: Tensor
+
+
+class Edge(Plugin):
+    """A task transfer: from one task's prediction to another's, and how it is scored."""
+
+    source: str = Field(alias="from")
+    target: str = Field(alias="to")
+    weight: float = Field(0.01, ge=0, le=1, description="λ: share of the charged task's loss")
+    charge: Literal["source", "target"] = Field(
+        "source", description="which task's loss it is mixed into"
+    )
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """Tasks on the way; a path has more than two and builds no network."""
+        return (self.source, self.target)
+
+    @property
+    def key(self) -> EdgeKey:
+        """(*hops, type)."""
+        return (*self.hops, self.type_name())
+
+    @property
+    def charged_to(self) -> str:
+        """The task whose loss this edge is mixed into."""
+        return self.hops[0] if self.charge == "source" else self.hops[-1]
+
+    @abstractmethod
+    def build_network(self, source: Task, target: Task) -> nn.Module:
+        """Return the transfer network, `source.as_input(…)` to a prediction of the target.
+
+        Args:
+            source: the task it reads.
+            target: the task it predicts.
+        """
+
+    @abstractmethod
+    def loss(self, transfer: Transfer) -> Tensor:
+        """Return a scalar; 0, on the graph, where nothing can be compared.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+
+    def own_loss(self, transfer: Transfer) -> Tensor | None:
+        """Return a loss that trains the network alone (pre-training), or None.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+        return None
+
+    def as_maths(self, source: Task, target: Task) -> str:
+        """Return the loss as `explain` writes it.
+
+        Args:
+            source: the task it reads.
+            target: the task it predicts.
+        """
+        return f"{self.type_name()}(T[{' → '.join(self.hops)}])"
+
+
+class AuxiliaryLoss(Plugin):
+    """A loss that is added to a task's, not mixed: distillation, adversarial, photometric."""
+
+    task: str
+    weight: float = Field(1.0, ge=0)
+
+    @abstractmethod
+    def build_loss(self, model: MultiTaskModel, example: Output) -> AuxiliaryModule:
+        """Return the module that computes it.
+
+        Args:
+            model: architecture and edges.
+            example: an output of meta tensors, for shapes.
+        """
+
+
+class AuxiliaryModule(nn.Module):
+    """What an auxiliary loss runs."""
+
+    def forward(self, output: Output, batch: Batch) -> Tensor:
+        """Return a scalar loss; own parameters are frozen while it runs.
+
+        Args:
+            output: what the model returned.
+            batch: what it was given.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(output, batch)")
+
+    def own_loss(self, output: Output, batch: Batch) -> Tensor | None:
+        """Return a loss on detached maps that moves own parameters only, or None.
+
+        Args:
+            output: what the model returned.
+            batch: what it was given.
+        """
+        return None
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that `own_loss` alone moves."""
+        return []
+
+    def after_step(self, model: MultiTaskModel) -> None:
+        """Be told that an optimizer step is done (EMA teachers).
+
+        Args:
+            model: architecture and edges.
+        """

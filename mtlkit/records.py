@@ -1,0 +1,63 @@
+"""What a run tells its trackers: plain numbers, no tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer step.
+
+    Args:
+        step: steps done since the run began, 1 for the first.
+        epoch: the epoch that it belongs to, 1 for the first.
+        images: images in the step.
+        metrics: on logging steps, means over the steps since the last line; None on the others.
+    """
+
+    step: int
+    epoch: int
+    images: int
+    metrics: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: its number, its last step and its metrics.
+
+    Args:
+        epoch: 1 for the first.
+        step: steps done.
+        train: mean training losses.
+        val: metrics and mean losses of the validation split.
+        is_best: whether `train.keep_best` improved.
+    """
+
+    epoch: int
+    step: int
+    train: dict[str, float]
+    val: dict[str, float]
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        status: what happened.
+        step: steps done.
+        epoch: epochs finished.
+        last: metrics of the last epoch.
+        best: metrics of the best epoch, empty if nothing was kept.
+        best_epoch: its number, 0 if nothing was kept.
+    """
+
+    status: Literal["done", "interrupted", "diverged", "failed"]
+    step: int
+    epoch: int
+    last: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0

@@ -1,0 +1,188 @@
+"""The data that flows through a step: specs, labels, batches, outputs and losses.
+
+Sizes: N images in a batch, C channels, H×W pixels of the input image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+EdgeKey = tuple[str, ...]
+"""(*hops, type), for example ("segmentation", "depth", "xtc")."""
+
+LABEL_UNIT = "{label}"
+"""As the unit of a metric: the unit of the label that it is measured on."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What an encoder returns: feature maps, finest first.
+
+    Args:
+        channels: channels of each map.
+        strides: input size over map size, for each map; strides may repeat (ViT).
+        divisor: H and W of the input must divide by it.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    divisor: int
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What a data set offers under one name.
+
+    Args:
+        kind: the class of the sample's tensor, one of `mtlkit.transforms` for labels.
+        channels: channels of the map; 1 for class maps.
+        classes: names of the classes, by id; empty for what has none.
+        unit: the unit of the values, as shown beside metrics.
+    """
+
+    kind: type[Tensor]
+    channels: int = 1
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric with its unit and direction.
+
+    Args:
+        metric: updated with (prediction, Label); wrap a plain torchmetrics metric in
+            `mtlkit.metrics.OnValid`.
+        unit: "" for shares and ratios; `LABEL_UNIT` for the unit of the label.
+        higher_is_better: the direction.
+    """
+
+    metric: torchmetrics.Metric
+    unit: str
+    higher_is_better: bool
+
+
+class Counts(NamedTuple):
+    """Denominators of one task's losses in a step, each a scalar float tensor.
+
+    They are means over the step's micro-batches and ranks, so that the mean of the losses over
+    micro-batches and ranks is the loss of the whole step at once.
+    """
+
+    valid: Tensor  # valid elements
+    images: Tensor  # images with any valid element
+    total: Tensor  # elements, valid or not
+    batch: Tensor  # images
+
+
+@dataclass
+class Label:
+    """What a prediction is compared with: a label or a pseudo-label.
+
+    Args:
+        value: class maps (N,H,W) int64; other maps (N,C,H,W) float; vectors (N,) or (N,C).
+            Finite and within its range also where it is not valid.
+        valid: bool, (N,1,H,W) for maps, (N,) for vectors; True counts.
+        counts: denominators of the whole step, set by the engine; None: this batch is all there is.
+    """
+
+    value: Tensor
+    valid: Tensor
+    counts: Counts | None = None
+
+
+@dataclass
+class Batch:
+    """Some samples.
+
+    Args:
+        image: (N,3,H,W), RGB in [0,1]; the encoder normalises.
+        labels: by label name; absent: no sample has a valid value.
+        extras: camera (N,3,3), frames (N,F,3,H,W), …: what is not a label.
+        rows: data set name to its rows.
+        counts: by task name, set by the engine for steps of several micro-batches or ranks.
+    """
+
+    image: Tensor
+    labels: dict[str, Label] = field(default_factory=dict)
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, slice] = field(default_factory=dict)
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+
+@dataclass
+class Supervised:
+    """A side output and the weight of its loss (deep supervision by the task's own loss)."""
+
+    prediction: Tensor
+    weight: float
+
+
+@dataclass
+class Output:
+    """What a model returns; every map at input size.
+
+    Args:
+        predictions: one final tensor per task.
+        auxiliary: side outputs per task.
+        final_weight: weight of the final map's loss beside the side outputs.
+        features: `nn.cut` maps where trunk ends and heads begin; empty: no such cut.
+        hidden: what each task's head reads.
+        transfers: edge key to transferred prediction; filled by the model.
+    """
+
+    predictions: dict[str, Tensor]
+    auxiliary: dict[str, list[Supervised]] = field(default_factory=dict)
+    final_weight: float = 1.0
+    features: list[Tensor] = field(default_factory=list)
+    hidden: dict[str, Tensor] = field(default_factory=dict)
+    transfers: dict[EdgeKey, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Losses:
+    """What an objective returns.
+
+    Args:
+        tasks: all N task losses, scalars, always on the graph.
+        terms: every part before mixing, detached scalars by name, for `explain` and the log.
+        own: sum of the losses that move own parameters only; None where there is none.
+        present: tasks with a label or another term in this step.
+        output: what the model returned.
+    """
+
+    tasks: dict[str, Tensor]
+    terms: dict[str, Tensor]
+    own: Tensor | None
+    present: frozenset[str]
+    output: Output
+
+
+def counts_of(valid: Tensor) -> Counts:
+    """Return the denominators of one batch from its mask.
+
+    Args:
+        valid: bool, (N,1,H,W) or (N,).
+    """
+    per_image = valid.reshape(valid.shape[0], -1).sum(1)
+    size = valid.new_ones((), dtype=torch.float32)
+    return Counts(
+        per_image.sum().float(),
+        (per_image > 0).sum().float(),
+        size * valid.numel(),
+        size * valid.shape[0],
+    )
+
+
+def mean_counts(parts: list[Mapping[str, Counts]]) -> dict[str, Counts]:
+    """Return the mean over micro-batches of each task's denominators."""
+    return {
+        name: Counts(*(torch.stack(values).mean() for values in zip(*(p[name] for p in parts), strict=True)))
+        for name in parts[0]
+    }

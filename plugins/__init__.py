@@ -1,0 +1,1 @@
+"""The plugins that ship with mtlkit: every module below this package is loaded as one plugin."""

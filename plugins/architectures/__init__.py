@@ -1,0 +1,1 @@
+"""Architecture plugins: image to one prediction per task."""

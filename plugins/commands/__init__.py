@@ -1,0 +1,1 @@
+"""Commands that plugins add to the command line (entry-point group mtlkit.commands)."""

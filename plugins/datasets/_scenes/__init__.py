@@ -1,0 +1,1 @@
+"""Procedural scenes with exact labels: the renderer behind `streets` and `rooms`."""

@@ -1,0 +1,1 @@
+"""Edge plugins: transfer networks between tasks and their losses."""

@@ -1,0 +1,1 @@
+"""Encoder plugins: image to feature maps."""

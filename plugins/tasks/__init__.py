@@ -1,0 +1,1 @@
+"""Task plugins: what is predicted, its loss and its metrics."""

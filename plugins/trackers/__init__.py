@@ -1,0 +1,1 @@
+"""Tracker plugins: what a run shows and records."""

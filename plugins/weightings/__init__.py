@@ -1,0 +1,1 @@
+"""Weighting plugins: how the task losses become one update."""
