@@ -6,7 +6,7 @@ Sizes: N images in a batch, C channels, H×W pixels of the input image.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -107,6 +107,7 @@ class Batch:
         extras: camera (N,3,3), frames (N,F,3,H,W), …: what is not a label.
         rows: data set name to its rows.
         counts: by task name, set by the engine for steps of several micro-batches or ranks.
+        labelled: tasks with a label anywhere in the step, set with `counts`.
     """
 
     image: Tensor
@@ -114,6 +115,19 @@ class Batch:
     extras: dict[str, Tensor] = field(default_factory=dict)
     rows: dict[str, slice] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
+    labelled: frozenset[str] = frozenset()
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; called by the loader."""
+        return replace(
+            self,
+            image=self.image.pin_memory(),
+            labels={
+                name: replace(x, value=x.value.pin_memory(), valid=x.valid.pin_memory())
+                for name, x in self.labels.items()
+            },
+            extras={name: x.pin_memory() for name, x in self.extras.items()},
+        )
 
 
 @dataclass
@@ -183,6 +197,6 @@ def counts_of(valid: Tensor) -> Counts:
 def mean_counts(parts: list[Mapping[str, Counts]]) -> dict[str, Counts]:
     """Return the mean over micro-batches of each task's denominators."""
     return {
-        name: Counts(*(torch.stack(values).mean() for values in zip(*(p[name] for p in parts), strict=True)))
+        name: Counts(*(torch.stack(same).mean() for same in zip(*(p[name] for p in parts), strict=True)))
         for name in parts[0]
     }

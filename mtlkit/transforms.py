@@ -24,6 +24,10 @@ class LabelKind(Protocol):
     def zoomed(self, factor: float) -> Tensor:
         """Return the map with its values as they are after the image was enlarged by `factor`."""
 
+    @classmethod
+    def blank(cls, channels: int, size: tuple[int, int]) -> Tensor:
+        """Return a map of one sample in which nothing is valid."""
+
 
 class ClassMap(tv_tensors.Mask):
     """Class ids, (H,W) uint8; `VOID` is no class."""
@@ -42,6 +46,16 @@ class ClassMap(tv_tensors.Mask):
         """
         return self
 
+    @classmethod
+    def blank(cls, channels: int, size: tuple[int, int]) -> ClassMap:
+        """Return a map that is void everywhere.
+
+        Args:
+            channels: not used; a class map has one.
+            size: (H, W).
+        """
+        return cls(torch.full(size, VOID, dtype=torch.uint8))
+
 
 class _DistanceMap(tv_tensors.Mask):
     """Distances, (1,H,W) float; NaN is invalid."""
@@ -51,6 +65,16 @@ class _DistanceMap(tv_tensors.Mask):
         value = self.as_subclass(Tensor)
         valid = value.isfinite()
         return value.nan_to_num(0.0, 0.0, 0.0), valid
+
+    @classmethod
+    def blank(cls, channels: int, size: tuple[int, int]) -> Tensor:
+        """Return a map that is NaN everywhere.
+
+        Args:
+            channels: of the map.
+            size: (H, W).
+        """
+        return cls(torch.full((channels, *size), torch.nan))
 
 
 class DepthMap(_DistanceMap):

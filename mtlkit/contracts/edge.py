@@ -19,12 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class End:
-    """One end of an edge in this step; `counts` are the task's denominators of the whole step."""
+    """One end of an edge in this step.
+
+    Args:
+        task: the task.
+        prediction: its live prediction.
+        label: its label; None if this batch has none.
+        counts: the task's denominators in the whole step; None: this batch is all there is.
+        is_labelled: whether any batch of the step has a label of the task.
+    """
 
     task: Task
     prediction: Tensor
     label: Label | None
     counts: Counts | None = None
+    is_labelled: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class Edge(Plugin):
     weight: float = Field(0.01, ge=0, le=1, description="λ: share of the charged task's loss")
     charge: Literal["source", "target"] = Field(
         "source", description="which task's loss it is mixed into"
+    )
+    detach_input: bool = Field(
+        False, description="whether the source's prediction is cut off, so that only T learns"
     )
 
     @property
@@ -78,6 +90,14 @@ class Edge(Plugin):
         Args:
             transfer: both ends and the transferred prediction.
         """
+
+    def applies(self, transfer: Transfer) -> bool:
+        """Return whether this step has what the loss needs: by default, a label of the target.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+        return transfer.target.is_labelled
 
     def own_loss(self, transfer: Transfer) -> Tensor | None:
         """Return a loss that trains the network alone (pre-training), or None.

@@ -106,6 +106,15 @@ class Task(Plugin):
         """
         return prediction.detach()
 
+    def as_soft_label(self, prediction: Tensor, temperature: float) -> Tensor:
+        """Return the prediction as a soft pseudo-label, detached; by default the hard one.
+
+        Args:
+            prediction: (N,C,H,W).
+            temperature: divides logits; larger is softer.
+        """
+        return self.as_label(prediction)
+
     def transfer_loss(self, transferred: Tensor, label: Label) -> Tensor:
         """Return how far a transferred prediction is from a label or pseudo-label.
 

@@ -1,0 +1,249 @@
+"""Decoded samples kept in shared memory or in one file, each guarded by a checksum.
+
+A record is a checksum, a presence word and the bytes of every field; a record that is missing, torn
+or damaged reads as None and is made anew. Nothing is mapped into memory, so that a full disk is an
+error message and no signal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import tv_tensors
+
+from mtlkit.contracts import Dataset
+from mtlkit.errors import MissingError
+from mtlkit.transforms import LabelKind
+
+_HEADER = struct.Struct("<II")  # checksum; 1 << 31 | which fields are there
+
+
+def cache_folder() -> Path:
+    """Return where caches live: $MTLKIT_CACHE, or mtlkit in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("MTLKIT_CACHE") or Path(base) / "mtlkit")
+
+
+class Memory(Protocol):
+    """Bytes by record number, shared by all worker processes."""
+
+    def read(self, index: int) -> bytes:
+        """Return a record, or zeros."""
+
+    def write(self, index: int, record: bytes) -> None:
+        """Keep a record."""
+
+
+class RamMemory:
+    """Records in shared memory."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.records = torch.zeros(count, size, dtype=torch.uint8).share_memory_()
+
+    def read(self, index: int) -> bytes:
+        """Return a record, or zeros.
+
+        Args:
+            index: its number.
+        """
+        return self.records[index].numpy().tobytes()
+
+    def write(self, index: int, record: bytes) -> None:
+        """Keep a record.
+
+        Args:
+            index: its number.
+            record: of the size given at construction.
+        """
+        self.records[index] = torch.frombuffer(bytearray(record), dtype=torch.uint8)
+
+
+class DiskMemory:
+    """Records in one sparse file; opened by each process for itself."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self._file: int | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "size": self.size, "_file": None}
+
+    def read(self, index: int) -> bytes:
+        """Return a record, or zeros.
+
+        Args:
+            index: its number.
+        """
+        return os.pread(self._open(), self.size, index * self.size)
+
+    def write(self, index: int, record: bytes) -> None:
+        """Keep a record.
+
+        Args:
+            index: its number.
+            record: of the size given at construction.
+
+        Raises:
+            MissingError: the disk is full or not writable.
+        """
+        try:
+            os.pwrite(self._open(), record, index * self.size)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _open(self) -> int:
+        if self._file is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise self._failed(error) from None
+        return self._file
+
+    def _failed(self, error: OSError) -> MissingError:
+        return MissingError(
+            f"{self.path}: cannot keep samples here ({error.strerror}). Set MTLKIT_CACHE to another "
+            "folder, or loader.cache to none"
+        )
+
+
+class CachedSplit(TorchDataset[dict[str, Tensor]]):
+    """A split whose samples are decoded once.
+
+    Args:
+        split: decodes; the only source of what is not kept.
+        fields: blank sample tensors by name, which give kind, dtype and shape.
+        memory: keeps records of `record_size(fields)` bytes.
+    """
+
+    def __init__(
+        self, split: TorchDataset[dict[str, Tensor]], fields: Mapping[str, Tensor], memory: Memory
+    ) -> None:
+        self.split, self.fields, self.memory = split, dict(fields), memory
+
+    def __len__(self) -> int:
+        return len(self.split)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return a sample, kept or made anew.
+
+        Args:
+            index: its number in the split.
+        """
+        kept = unpack(self.memory.read(index), self.fields)
+        if kept is not None:
+            return kept
+        sample = self.split[index]
+        record = pack(sample, self.fields)
+        if record is not None:
+            self.memory.write(index, record)
+        return sample
+
+
+def record_size(fields: Mapping[str, Tensor]) -> int:
+    """Return the bytes of one record.
+
+    Args:
+        fields: blank sample tensors by name.
+    """
+    return _HEADER.size + sum(x.numel() * x.element_size() for x in fields.values())
+
+
+def pack(sample: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> bytes | None:
+    """Return a sample as a record; None if it does not have the shape of the fields.
+
+    Args:
+        sample: tensors by name; fields may be missing.
+        fields: blank sample tensors by name.
+    """
+    present, parts = 1 << 31, []
+    for bit, (name, blank) in enumerate(fields.items()):
+        value = sample.get(name, blank)
+        if value.shape != blank.shape or value.dtype != blank.dtype:
+            return None
+        present |= (name in sample) << bit
+        parts.append(value.as_subclass(Tensor).contiguous().numpy().tobytes())
+    if not set(sample) <= set(fields):
+        return None
+    body = struct.pack("<I", present) + b"".join(parts)
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def unpack(record: bytes, fields: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the sample of a record; None if it is missing or damaged.
+
+    Args:
+        record: from `pack`.
+        fields: as it was packed.
+    """
+    if len(record) != record_size(fields):
+        return None
+    checksum, present = _HEADER.unpack_from(record)
+    if not present or zlib.crc32(memoryview(record)[4:]) != checksum:
+        return None
+    sample, start = {}, _HEADER.size
+    buffer = bytearray(record)
+    for bit, (name, blank) in enumerate(fields.items()):
+        flat = torch.frombuffer(buffer, dtype=blank.dtype, count=blank.numel(), offset=start)
+        start += blank.numel() * blank.element_size()
+        if present >> bit & 1:
+            sample[name] = tv_tensors.wrap(flat.reshape(blank.shape), like=blank)
+    return sample
+
+
+def cached(dataset: Dataset, split: str, wants: frozenset[str], cache: str) -> TorchDataset[dict[str, Tensor]]:
+    """Return a split of the data set, its samples kept as the recipe asks.
+
+    Args:
+        dataset: the recipe's `data`.
+        split: "train" or "val".
+        wants: names of labels and extras.
+        cache: auto, none, ram or disk.
+    """
+    source = dataset.build_split(split, wants)
+    cache = dataset.cache_advice if cache == "auto" else cache
+    fields = blank_sample(dataset, wants)
+    if cache == "none" or fields is None:
+        return source
+    size = record_size(fields)
+    if cache == "ram":
+        return CachedSplit(source, fields, RamMemory(len(source), size))  # type: ignore[arg-type]
+    path = cache_folder() / "samples" / f"{dataset.type_name()}-{split}-{_key(dataset, split, wants)}"
+    return CachedSplit(source, fields, DiskMemory(path, size))
+
+
+def blank_sample(dataset: Dataset, wants: frozenset[str]) -> dict[str, Tensor] | None:
+    """Return blank tensors of one sample; None where something wanted is not a map.
+
+    Args:
+        dataset: gives the size and what it offers.
+        wants: names.
+    """
+    fields: dict[str, Tensor] = {
+        "image": tv_tensors.Image(torch.zeros(3, *dataset.size, dtype=torch.uint8))
+    }
+    for name in sorted(wants):
+        spec = dataset.offers[name]
+        if not issubclass(spec.kind, LabelKind):
+            return None
+        fields[name] = spec.kind.blank(spec.channels, dataset.size)
+    return fields
+
+
+def _key(dataset: Dataset, split: str, wants: frozenset[str]) -> str:
+    """Return a hash of everything that decides what a sample holds before augmentation."""
+    from mtlkit import __version__
+
+    settings = dataset.model_dump(mode="json", exclude={"augment"})
+    text = json.dumps([__version__, settings, split, sorted(wants)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

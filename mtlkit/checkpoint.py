@@ -1,0 +1,136 @@
+"""Checkpoints: written beside and renamed, read without running code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlkit.errors import CheckpointError, MissingError
+
+FORMAT = 1
+PARTS = ("model", "auxiliary_losses", "balancer", "optimizer", "rng", "position", "recipe")
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that either the old or the new one is there, whole.
+
+    Args:
+        path: where to.
+        state: the `PARTS`, of tensors and plain values.
+
+    Raises:
+        MissingError: it cannot be written; the old one is kept.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise MissingError(
+            f"{path}: cannot write the checkpoint ({reason}); the last one is kept. Free some space, "
+            "or choose another folder with --out"
+        ) from None
+
+
+def find(path: Path) -> Path:
+    """Return the checkpoint that a path means: a run folder means its best.pt, else its last.pt.
+
+    Args:
+        path: a checkpoint or a run folder.
+
+    Raises:
+        MissingError: there is none.
+    """
+    if path.is_dir():
+        for name in ("best.pt", "last.pt"):
+            if (path / name).is_file():
+                return path / name
+        raise MissingError(f"{path}: no checkpoint in this folder. Give a run folder or a .pt file")
+    if not path.is_file():
+        raise MissingError(f"{path}: no such checkpoint. Give a run folder or a .pt file")
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return a checkpoint, on the CPU.
+
+    Args:
+        path: a file that `save` wrote.
+
+    Raises:
+        CheckpointError: it is damaged, holds code, or is no checkpoint of mtlkit.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: holds objects that could run code, so it was not loaded. Use a checkpoint that "
+            "mtlkit wrote"
+        ) from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0][:120] or type(error).__name__
+        raise CheckpointError(
+            f"{path}: is damaged or incomplete ({reason}). Use another checkpoint of the run"
+        ) from None
+    if not isinstance(state, dict) or "format" not in state:
+        raise CheckpointError(f"{path}: is no checkpoint of mtlkit. Give a run folder or its best.pt")
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: has format {state['format']}, this release reads {FORMAT}. Use the release of "
+            "mtlkit that wrote it"
+        )
+    missing = [part for part in PARTS if part not in state]
+    if missing:
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}. Use another checkpoint")
+    return state
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any], source: Path) -> None:
+    """Copy weights into a module; every name and shape must fit.
+
+    Args:
+        module: filled in place.
+        weights: a state dict.
+        source: for messages.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
+        reason = lines[0][:200] if lines else str(error)[:200]
+        raise CheckpointError(
+            f"{source}: does not fit this recipe's model: {reason} Use a checkpoint of this recipe"
+        ) from None
+
+
+def load_partly(module: nn.Module, weights: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Copy the weights whose name and shape fit, and return the names of both sides that did not.
+
+    Args:
+        module: filled in place.
+        weights: a state dict.
+
+    Returns:
+        Names of the module that got nothing, and names of the weights that were not used.
+    """
+    own = module.state_dict()
+    fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
+    module.load_state_dict(fitting, strict=False)
+    return [n for n in own if n not in fitting], [n for n in weights if n not in fitting]

@@ -1,0 +1,226 @@
+"""Device, precision, memory format, seeds and threads: the only file that knows hardware by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtlkit.errors import CheckpointError, MissingError, UsageError
+from mtlkit.structures import Batch, Label
+
+FUSED_DEVICES = ("cpu", "cuda")
+"""Device types with fused optimizer kernels."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in what precision a run computes."""
+
+    device: torch.device
+    precision: str
+
+    @property
+    def line(self) -> str:
+        """What the first line of a run says."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            name = f"{torch.get_num_threads()} threads"
+        return f"{self.device} ({name}), {self.precision}"
+
+
+def place(device: str, precision: str) -> Placement:
+    """Return the device and precision that a recipe asks for.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        MissingError: the device is not there.
+        UsageError: started as one of several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("this release trains in one process. Start `mtlkit run` without torchrun")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        _need_cuda(chosen)
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise MissingError(f"train.device: {device}: no such device here. Use --device cpu")
+    if precision == "auto":
+        precision = "bf16" if _has_native_bf16(chosen) else "fp32"
+    return Placement(chosen, precision)
+
+
+def _need_cuda(device: torch.device) -> None:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found <= (device.index or 0):
+        raise MissingError(
+            f"train.device: {device}: torch {torch.__version__} sees {found} CUDA devices here. Use "
+            "--device cpu, or install a driver and a CUDA build of torch"
+        )
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported  # AVX512-BF16 or AMX on x86, BF16 on ARM
+    return device.type == "cpu" and bool(supported()) and _is_bf16_fast()
+
+
+def _is_bf16_fast() -> bool:
+    """oneDNN also emulates bf16 on AVX512 without instructions for it, slower than fp32."""
+    cpu: Any = torch.cpu
+    checks = [getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(check() for check in checks if check is not None)
+
+
+def autocast(placement: Placement) -> contextlib.AbstractContextManager[Any]:
+    """Return the autocast context of a placement.
+
+    Args:
+        placement: from `place`.
+    """
+    enabled = placement.precision == "bf16"
+    return torch.autocast(placement.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which nothing is cast; meta tensors know no autocast.
+
+    Args:
+        device: of the tensors inside.
+    """
+    if device.type == "meta":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def to_device(module: nn.Module, placement: Placement) -> nn.Module:
+    """Return the module on its device, its convolutions in channels_last order.
+
+    Args:
+        module: any.
+        placement: from `place`.
+    """
+    return module.to(placement.device, memory_format=torch.channels_last)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch on the device, the copy overlapping with compute where memory is pinned.
+
+    Class ids travel as bytes and become int64 there.
+
+    Args:
+        batch: from a loader.
+        device: where to.
+    """
+
+    def there(x: Tensor) -> Tensor:
+        return x.to(device, non_blocking=True)
+
+    def label(x: Label) -> Label:
+        value = there(x.value)
+        value = value.long() if value.dtype == torch.uint8 else value
+        return replace(x, value=value, valid=there(x.valid))
+
+    return replace(
+        batch,
+        image=there(batch.image).contiguous(memory_format=torch.channels_last),
+        labels={name: label(x) for name, x in batch.labels.items()},
+        extras={name: there(x) for name, x in batch.extras.items()},
+        counts={n: type(c)(*map(there, c)) for n, c in batch.counts.items()},
+    )
+
+
+def pins_memory(device: torch.device) -> bool:
+    """Return whether a loader should pin its batches for this device."""
+    return device.type == "cuda"
+
+
+def set_threads(threads: int | None) -> int:
+    """Set the number of CPU threads, and return the number in force.
+
+    Args:
+        threads: None leaves it as it is.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and random.
+
+    Args:
+        seed: any.
+    """
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # plugins may use the global generator
+    random.seed(seed)
+
+
+@contextlib.contextmanager
+def seeded_draws(*seeds: int) -> Iterator[None]:
+    """Draw from (seeds) inside, then restore torch's, numpy's and random's generators.
+
+    Args:
+        seeds: such as (seed, epoch, index).
+    """
+    state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    mixed = np.random.SeedSequence(seeds).generate_state(2, np.uint32)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
+        np.random.seed(int(mixed[0]))  # noqa: NPY002
+        random.seed(int(mixed[1]))
+        try:
+            yield
+        finally:
+            random.setstate(state[0])
+            np.random.set_state(state[1])  # noqa: NPY002
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of every generator as tensors and plain values."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, words, gauss_next = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(words), gauss_next],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Set every generator to a saved state.
+
+    Args:
+        state: from `rng_state`.
+
+    Raises:
+        CheckpointError: it is not such a state.
+    """
+    try:
+        torch.set_rng_state(state["torch"])
+        kind, keys, position, has_gauss, gauss = state["numpy"]
+        words = keys.numpy().astype(np.uint32)
+        np.random.set_state((kind, words, position, has_gauss, gauss))  # noqa: NPY002
+        version, integers, gauss_next = state["python"]
+        random.setstate((version, tuple(integers), gauss_next))
+        if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):
+            torch.cuda.set_rng_state_all(state["cuda"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the state of the random generators is damaged: {error}") from None

@@ -1,0 +1,171 @@
+"""A recipe file as plain data, with the line of every key; overrides and `${ENV}` applied."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from mtlkit.errors import Fault, RecipeError, UsageError
+
+Key = str | int
+Location = tuple[Key, ...]
+
+MAX_NODES = 100_000  # aliases can make a small file grow without end
+MAX_DEPTH = 50
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass
+class Document:
+    """Plain data of a recipe and where each part stands."""
+
+    path: Path
+    data: dict[str, Any] = field(default_factory=dict)
+    lines: dict[Location, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, location: Location, message: str) -> Fault:
+        """Return a fault at the nearest known line.
+
+        Args:
+            location: keys from the top.
+            message: what is wrong and what to do.
+        """
+        known = location
+        while known and known not in self.lines:
+            known = known[:-1]
+        where = self.lines.get(known, str(self.path))
+        return Fault(where, ".".join(map(str, location)), message)
+
+
+def read_document(
+    path: Path, overrides: Mapping[str, Any] | None = None, lenient: Sequence[str] = ()
+) -> Document:
+    """Read a recipe file.
+
+    Args:
+        path: the YAML file.
+        overrides: dotted key to value; a text value is read as YAML, as `--set` gives it.
+        lenient: top-level keys under which an unset `${ENV}` is left as it is.
+
+    Raises:
+        UsageError: the file cannot be read.
+        RecipeError: it is not YAML, or an override does not fit.
+    """
+    document = Document(path)
+    tree = _parse(_read(path), path)
+    document.data = _plain(tree, (), document, [0])
+    for key, value in (overrides or {}).items():
+        _override(document, key, value)
+    document.data = _substitute(document.data, (), document, lenient)
+    return document
+
+
+def parse_value(text: str, where: str) -> Any:
+    """Return a YAML value as plain data.
+
+    Args:
+        text: what stands after the `=` of `--set`.
+        where: for messages.
+
+    Raises:
+        RecipeError: it is not YAML.
+    """
+    holder = Document(Path(where))
+    return _plain(_parse(text, Path(where)), (), holder, [0])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such recipe. `mtlkit recipes` lists the shipped ones") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a text file in UTF-8. Give a recipe in YAML") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}). Give a recipe file") from None
+
+
+def _parse(text: str, path: Path) -> Any:
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = (error.problem or "not valid YAML").split("\n")[0].strip()
+        raise RecipeError([Fault(f"{path}:{line}", "", f"not valid YAML: {problem}")]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        text = str(error).split("\n")[0]
+        raise RecipeError([Fault(str(path), "", f"not valid YAML: {text}")]) from None
+
+
+def _plain(node: Any, location: Location, document: Document, seen: list[int]) -> Any:
+    """Turn ruamel's node into plain data and note the lines of its keys."""
+    seen[0] += 1
+    if seen[0] > MAX_NODES or len(location) > MAX_DEPTH:
+        raise RecipeError([document.fault(location, "the recipe is too large or refers to itself")])
+    if isinstance(node, CommentedMap):
+        _note(node, location, document)
+        return {str(k): _plain(v, (*location, str(k)), document, seen) for k, v in node.items()}
+    if isinstance(node, CommentedSeq):
+        _note(node, location, document)
+        return [_plain(v, (*location, i), document, seen) for i, v in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _note(node: CommentedMap | CommentedSeq, location: Location, document: Document) -> None:
+    places = node.lc.data or {}
+    for key, place in places.items():
+        name = key if isinstance(key, int) and isinstance(node, CommentedSeq) else str(key)
+        document.lines[(*location, name)] = f"{document.path}:{place[0] + 1}"
+
+
+def _override(document: Document, dotted: str, value: Any) -> None:
+    where = f"--set {dotted}"
+    if isinstance(value, str):
+        value = parse_value(value, where)
+    node: Any = document.data
+    *parents, last = dotted.split(".")
+    location: Location = ()
+    for part in [*parents, last]:
+        key: Key = int(part) if isinstance(node, list) and part.isdigit() else part
+        location = (*location, key)
+        if isinstance(node, list) and not (isinstance(key, int) and key < len(node)):
+            raise RecipeError([Fault(where, "", f"{part!r} is not the number of an entry")])
+        if not isinstance(node, dict | list):
+            raise RecipeError([Fault(where, "", f"nothing can be set below {location[-2]!r}")])
+        if len(location) == len(parents) + 1:
+            node[key] = value  # type: ignore[index]
+        elif isinstance(node, dict):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        else:
+            node = node[key]  # type: ignore[call-overload]
+    document.lines = {k: v for k, v in document.lines.items() if k[: len(location)] != location}
+    document.lines[location] = where
+
+
+def _substitute(value: Any, location: Location, document: Document, lenient: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _substitute(v, (*location, k), document, lenient) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, (*location, i), document, lenient) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    if location and location[0] not in lenient:
+        for name in _VARIABLE.findall(value):
+            if name not in os.environ:
+                message = f"the environment variable {name} is not set. Set it: export {name}=…"
+                document.faults.append(document.fault(location, message))
+    return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), value)

@@ -1,0 +1,137 @@
+"""The run folder: it explains itself, and no other run's folder is ever written to."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import shlex
+import shutil
+import sys
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mtlkit.errors import MissingError, UsageError
+from mtlkit.recipe import Recipe
+
+MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers")
+"""What a resumed run may change; anything else makes it another recipe."""
+
+
+def new_folder(out: Path, name: str) -> Path:
+    """Make and return a new folder out/name/time.
+
+    Args:
+        out: where runs live.
+        name: the recipe's.
+
+    Raises:
+        MissingError: it cannot be made.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = out / name / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=False)
+        except FileExistsError:
+            if not folder.is_dir():
+                raise MissingError(f"{out}: is no folder. Choose another with --out") from None
+            continue
+        except OSError as error:
+            raise MissingError(
+                f"{folder}: cannot be made ({error.strerror}). Choose another place with --out"
+            ) from None
+        return folder
+    raise MissingError(f"{out / name}: a thousand runs began in one second. Wait a second")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return the recipe as YAML that runs again beside copies of its plugin files.
+
+    Args:
+        recipe: with every default and override filled in.
+    """
+    stream = io.StringIO()
+    YAML().dump(resolved(recipe), stream)
+    return stream.getvalue()
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain data, plugin files by name only.
+
+    Args:
+        recipe: any.
+    """
+    data = recipe.model_dump(mode="json", by_alias=True)
+    return {**data, "plugins": [file.name for file in recipe.loaded.files]}
+
+
+def describe(folder: Path, recipe: Recipe, device: str, threads: int) -> None:
+    """Write recipe.yaml, copies of plugin files and environment.json.
+
+    Args:
+        folder: of the run.
+        recipe: the run.
+        device: where it computes and how precisely.
+        threads: CPU threads.
+    """
+    (folder / "recipe.yaml").write_text(recipe_text(recipe), encoding="utf-8")
+    for file in recipe.loaded.files:
+        if file.parent != folder.resolve():
+            shutil.copy(file, folder / file.name)
+    packages = ("mtlkit", "torch", "torchvision", "numpy", "torchmetrics")
+    environment = {
+        "command": shlex.join(sys.argv),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": device,
+        "threads": threads,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: version(name) for name in packages},
+    }
+    text = json.dumps(environment, indent=2) + "\n"
+    (folder / "environment.json").write_text(text, encoding="utf-8")
+
+
+def refuse_another_recipe(recipe: Recipe, saved: str, folder: Path) -> None:
+    """Compare a recipe with that of a checkpoint.
+
+    Args:
+        recipe: what is to go on.
+        saved: the checkpoint's recipe, as YAML.
+        folder: for messages.
+
+    Raises:
+        UsageError: something differs that may not.
+    """
+    before = _flat(YAML(typ="safe").load(saved), "")
+    now = _flat(YAML(typ="safe").load(recipe_text(recipe)), "")
+    differing = sorted(
+        key
+        for key in before.keys() | now.keys()
+        if before.get(key) != now.get(key) and key not in MAY_DIFFER
+    )
+    if differing:
+        shown = "; ".join(f"{k}: {before.get(k)} there, {now.get(k)} here" for k in differing[:5])
+        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+        raise UsageError(
+            f"--resume {folder}: that run had another recipe ({shown}{more}). Resume it with "
+            f"{folder / 'recipe.yaml'}, or start a new run"
+        )
+
+
+def _flat(value: Any, prefix: str) -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        pairs = value.items()
+    elif isinstance(value, list) and value:
+        pairs = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in pairs:
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,136 @@
+"""Running means of losses, kept on the device and read only when a line is due; interrupts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.errors import DivergedError
+
+
+class Monitor:
+    """Means since the last line and over the epoch, and the first step at which a loss was no number.
+
+    Args:
+        names: every value that may come, in the order in which a fault is looked for.
+        device: of the values.
+    """
+
+    def __init__(self, names: list[str], device: torch.device) -> None:
+        self.names = names
+        size = len(names)
+        self.line = torch.zeros(2, size, dtype=torch.float64, device=_wide(device))
+        self.epoch = torch.zeros_like(self.line)
+        self.first_bad = torch.full((size,), -1, dtype=torch.int64, device=_wide(device))
+
+    def add(self, values: Mapping[str, Tensor], step: int) -> None:
+        """Count values of one batch; no host sync.
+
+        Args:
+            values: detached scalars; absent ones are not counted.
+            step: the step that they belong to.
+        """
+        here = [name in values for name in self.names]
+        zero = self.line.new_zeros(())
+        new = torch.stack([values[n].to(zero) if n in values else zero for n in self.names])
+        present = torch.tensor(here, dtype=new.dtype).to(new.device, non_blocking=True)
+        pair = torch.stack((new, present))
+        self.line += pair
+        self.epoch += pair
+        is_first = ~new.isfinite() & (self.first_bad < 0)
+        self.first_bad = torch.where(is_first, step, self.first_bad)
+
+    def read_line(self) -> dict[str, float]:
+        """Return the means since the last line, and begin a new one.
+
+        Raises:
+            DivergedError: a value was no number; names it and its step.
+        """
+        means = self._means(self.line)
+        self.line.zero_()
+        return means
+
+    def read_epoch(self) -> dict[str, float]:
+        """Return the means over the epoch, and begin a new one.
+
+        Raises:
+            DivergedError: a value was no number; names it and its step.
+        """
+        means = self._means(self.epoch)
+        self.epoch.zero_()
+        return means
+
+    def check(self) -> None:
+        """Look for values that were no numbers.
+
+        Raises:
+            DivergedError: there was one; names it and its step.
+        """
+        steps = self.first_bad.tolist()
+        bad = [(step, name) for step, name in zip(steps, self.names, strict=True) if step >= 0]
+        if not bad:
+            return
+        first = min(step for step, _ in bad)
+        names = [name for step, name in bad if step == first]
+        raise DivergedError(f"{', '.join(names[:3])} is not finite at step {first}")
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to log on as if nothing had happened."""
+        return {"line": self.line.cpu(), "epoch": self.epoch.cpu()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`.
+
+        Args:
+            state: as saved.
+        """
+        self.line.copy_(state["line"])
+        self.epoch.copy_(state["epoch"])
+
+    def _means(self, sums: Tensor) -> dict[str, float]:
+        self.check()
+        values, counts = sums.tolist()
+        return {
+            name: value / count
+            for name, value, count in zip(self.names, values, counts, strict=True)
+            if count
+        }
+
+
+def _wide(device: torch.device) -> torch.device:
+    """Return where float64 can be kept."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+class Interrupts:
+    """Within it, the first SIGINT or SIGTERM is only noted; the second stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

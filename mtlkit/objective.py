@@ -1,0 +1,223 @@
+"""The objective: everything that makes a loss, and the pure function that mixes losses."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mtlkit.contracts import AuxiliaryLoss, AuxiliaryModule, Edge, End, Task, Transfer
+from mtlkit.device import without_autocast
+from mtlkit.graph import shares
+from mtlkit.model import MultiTaskModel
+from mtlkit.recipe import Recipe
+from mtlkit.structures import Batch, Counts, EdgeKey, Label, Losses, Output, counts_of
+
+
+def task_losses(
+    tasks: Mapping[str, Task],
+    edges: Sequence[Edge],
+    direct: Mapping[str, Tensor],
+    transfers: Mapping[EdgeKey, Tensor],
+    added: Mapping[str, Sequence[Tensor]],
+) -> dict[str, Tensor]:
+    """Return the N task losses: edges mix, auxiliary losses add.
+
+    L_t = w_t·[(1 - Λ_t)·direct_t + Σ λ_e·edge_e + Σ μ_a·aux_a], with Λ_t the sum of λ over all edges
+    charged to t, drawn in this step or not.
+
+    Args:
+        tasks: by name; give the weights w_t.
+        edges: all of the graph, expanded; give λ and the task that each is charged to.
+        direct: scalar direct loss of every task.
+        transfers: scalar loss of each edge drawn in this step.
+        added: per task, auxiliary losses times their weights.
+
+    Source: arXiv 2111.14122, eq. 11, for two tasks; the N-task form is docs/explanation.md.
+    """
+    share = shares(edges)
+    losses = {name: (1 - share.get(name, 0.0)) * direct[name] for name in tasks}
+    for edge in edges:
+        if edge.key in transfers:
+            name = edge.charged_to
+            losses[name] = losses[name] + edge.weight * transfers[edge.key]
+    for name, terms in added.items():
+        losses[name] = losses[name] + torch.stack(list(terms)).sum()
+    return {name: tasks[name].weight * loss for name, loss in losses.items()}
+
+
+class Objective(nn.Module):
+    """Batch to losses: the model, the auxiliary losses and their mixing; what DDP wraps.
+
+    Args:
+        model: architecture and edges.
+        auxiliary: the recipe's auxiliary losses.
+        example: an output of meta tensors, for the shapes that they need.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        auxiliary: Sequence[AuxiliaryLoss] = (),
+        example: Output | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.auxiliary = {f"{a.task}_{a.type_name()}": a for a in auxiliary}
+        self.auxiliary_losses = nn.ModuleDict()
+        for name, choice in self.auxiliary.items():
+            assert example is not None  # build_objective makes one where there are auxiliary losses
+            self.auxiliary_losses[name] = choice.build_loss(model, example)
+
+    def forward(self, batch: Batch, edges: Sequence[Edge] | None = None) -> Losses:
+        """Return every loss of the batch.
+
+        Args:
+            batch: on the device of the model.
+            edges: those drawn in this step; None: all.
+        """
+        model = self.model
+        output = model(batch.image, edges)
+        chosen = model.edge_list if edges is None else edges
+        with without_autocast(batch.image.device):
+            return self._losses(_in_full_precision(output), batch, chosen)
+
+    def counts(self, batch: Batch) -> dict[str, Counts]:
+        """Return each task's denominators in this batch.
+
+        Args:
+            batch: with labels; on any device.
+        """
+        found = {}
+        for name, task in self.model.tasks.items():
+            label = task.read(batch.labels)
+            valid = label.valid if label is not None else _nothing(task, batch.image)
+            found[name] = counts_of(valid)
+        return found
+
+    def after_step(self) -> None:
+        """Tell the auxiliary losses that an optimizer step is done."""
+        for module in self._modules_of_auxiliary():
+            module.after_step(self.model)
+
+    def _modules_of_auxiliary(self) -> Iterator[AuxiliaryModule]:
+        for module in self.auxiliary_losses.values():
+            assert isinstance(module, AuxiliaryModule)
+            yield module
+
+    def _losses(self, output: Output, batch: Batch, edges: Sequence[Edge]) -> Losses:
+        ends = self._ends(output, batch)
+        direct = {name: _direct(end, output, name) for name, end in ends.items()}
+        transfers, own, present = {}, [], {n for n, end in ends.items() if end.is_labelled}
+        for edge in edges:
+            source, target = ends[edge.hops[0]], ends[edge.hops[-1]]
+            transfer = Transfer(source, target, self.model.network(edge), output.transfers[edge.key])
+            transfers[edge.key] = edge.loss(transfer)
+            own.append(edge.own_loss(transfer))
+            if edge.applies(transfer):
+                present.add(edge.charged_to)
+        added: dict[str, list[Tensor]] = {}
+        terms = {f"{n}/direct": loss for n, loss in direct.items()}
+        terms |= {"_to_".join(key[:-1]) + f"/{key[-1]}": loss for key, loss in transfers.items()}
+        for name, module in zip(self.auxiliary, self._modules_of_auxiliary(), strict=True):
+            choice = self.auxiliary[name]
+            with _frozen(module.own_parameters()):
+                terms[f"{choice.task}/{choice.type_name()}"] = loss = module(output, batch)
+            added.setdefault(choice.task, []).append(choice.weight * loss)
+            own.append(module.own_loss(output, batch))
+            present.add(choice.task)
+        mixed = task_losses(self.model.tasks, self.model.edge_list, direct, transfers, added)
+        own_losses = [loss for loss in own if loss is not None]
+        return Losses(
+            tasks=mixed,
+            terms={name: loss.detach() for name, loss in terms.items()},
+            own=torch.stack(own_losses).sum() if own_losses else None,
+            present=frozenset(present),
+            output=output,
+        )
+
+    def _ends(self, output: Output, batch: Batch) -> dict[str, End]:
+        ends = {}
+        for name, task in self.model.tasks.items():
+            counts = batch.counts.get(name)
+            label = task.read(batch.labels)
+            if label is not None and counts is not None:
+                label = replace(label, counts=counts)
+            labelled = label is not None or name in batch.labelled
+            ends[name] = End(task, output.predictions[name], label, counts, labelled)
+        return ends
+
+
+def _direct(end: End, output: Output, name: str) -> Tensor:
+    """Return the loss of the final map and the side maps; 0 on the graph without a label."""
+    sides = output.auxiliary.get(name, [])
+    if end.label is None:
+        return torch.stack([0.0 * p.sum() for p in (end.prediction, *(s.prediction for s in sides))]).sum()
+    loss = output.final_weight * end.task.loss(end.prediction, end.label)
+    for side in sides:
+        loss = loss + side.weight * end.task.loss(side.prediction, end.label)
+    return loss
+
+
+def _in_full_precision(output: Output) -> Output:
+    def full(x: Tensor) -> Tensor:
+        return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+    return replace(
+        output,
+        predictions={name: full(x) for name, x in output.predictions.items()},
+        transfers={key: full(x) for key, x in output.transfers.items()},
+        auxiliary={
+            name: [replace(side, prediction=full(side.prediction)) for side in sides]
+            for name, sides in output.auxiliary.items()
+        },
+    )
+
+
+def _nothing(task: Task, image: Tensor) -> Tensor:
+    size = (len(image),) if task.vector else (len(image), 1, *image.shape[-2:])
+    return torch.zeros(size, dtype=torch.bool, device=image.device)
+
+
+@contextlib.contextmanager
+def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def build_model(recipe: Recipe, device: str | torch.device = "cpu") -> MultiTaskModel:
+    """Return the model with initial weights from the recipe's seed.
+
+    Args:
+        recipe: the run.
+        device: where to build; "meta" for shapes only.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.default_generator.manual_seed(recipe.seed)
+        architecture = recipe.architecture.build_architecture(recipe.encoder, recipe.tasks)
+        return MultiTaskModel(recipe.tasks, recipe.all_edges, architecture)
+
+
+def build_objective(recipe: Recipe, device: str | torch.device = "cpu") -> Objective:
+    """Return the objective with initial weights from the recipe's seed.
+
+    Args:
+        recipe: the run.
+        device: where to build; "meta" for shapes only.
+    """
+    model = build_model(recipe, device)
+    if not recipe.auxiliary_losses:
+        return Objective(model)
+    shapes = build_model(recipe, "meta")
+    example = shapes(torch.empty(2, 3, *recipe.data.size, device="meta"))
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.default_generator.manual_seed(recipe.seed)
+        return Objective(model, recipe.auxiliary_losses, example)

@@ -1,0 +1,258 @@
+"""Find, import and collect plugins: shipped ones, installed packages and single files.
+
+Three doors, one path: every module of `mtlkit_plugins`, every entry point of the group `mtlkit`
+(loaded one by one, so that a broken one is reported and loses only itself), and files named on the
+command line or in a recipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from types import ModuleType
+
+import pluggy
+
+from mtlkit import hookspecs
+from mtlkit.contracts import (
+    Architecture,
+    AuxiliaryLoss,
+    Dataset,
+    Edge,
+    Encoder,
+    Plugin,
+    Task,
+    Weighting,
+)
+from mtlkit.errors import PluginError, UsageError, suggest
+
+SHIPPED = "mtlkit_plugins"
+KINDS: dict[str, tuple[str, type[Plugin]]] = {
+    "encoder": ("mtlkit_encoders", Encoder),
+    "architecture": ("mtlkit_architectures", Architecture),
+    "dataset": ("mtlkit_datasets", Dataset),
+    "task": ("mtlkit_tasks", Task),
+    "edge": ("mtlkit_edges", Edge),
+    "auxiliary loss": ("mtlkit_auxiliary_losses", AuxiliaryLoss),
+    "weighting": ("mtlkit_weightings", Weighting),
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A plugin that is in use: its module, where it came from and the hooks that it implements."""
+
+    name: str
+    module: ModuleType
+    origin: str
+    hooks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An installed plugin that could not be loaded."""
+
+    name: str
+    origin: str
+    reason: str
+
+
+@dataclass
+class Plugins:
+    """The plugins of one run; make one with `Plugins.load`."""
+
+    manager: pluggy.PluginManager
+    loaded: list[Loaded] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    _types: dict[str, dict[str, type[Plugin]]] = field(default_factory=dict)
+    _owners: dict[type[Plugin], str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, files: Sequence[Path] = (), blocked: Iterable[str] = ()) -> Plugins:
+        """Return all plugins, less the blocked ones.
+
+        Args:
+            files: single-file plugins.
+            blocked: names to leave out, whole ("mtlkit_plugins.trackers.progress") or the last part.
+
+        Raises:
+            PluginError: a file is missing or broken, or two plugins offer one type name.
+            UsageError: a blocked name is not that of a plugin.
+        """
+        manager = pluggy.PluginManager("mtlkit")
+        manager.add_hookspecs(hookspecs)
+        plugins = cls(manager)
+        unused = set(blocked)
+        for name in _shipped_modules():
+            if not _is_blocked(name, unused, blocked):
+                plugins._add(importlib.import_module(name), f"mtlkit {version('mtlkit')}")
+        for entry in entry_points(group="mtlkit"):
+            if not _is_blocked(entry.name, unused, blocked):
+                plugins._add_installed(entry)
+        for file in files:
+            if not _is_blocked(file.stem, unused, blocked):
+                plugins._add(_import_file(file), str(file))
+                plugins.files.append(file.resolve())
+        if unused:
+            names = [plugin.name.rpartition(".")[2] for plugin in plugins.loaded]
+            raise UsageError(f"--no-plugin {sorted(unused)[0]!r}: {suggest(min(unused), names)}")
+        plugins._collect()
+        return plugins
+
+    def types(self, kind: str) -> dict[str, type[Plugin]]:
+        """Return the classes of a kind by type name.
+
+        Args:
+            kind: a key of `KINDS`.
+        """
+        return self._types[kind]
+
+    def owner(self, plugin_class: type[Plugin]) -> str:
+        """Return the name of the plugin that offers a class.
+
+        Args:
+            plugin_class: a value of `types`.
+        """
+        return self._owners[plugin_class]
+
+    def _add_installed(self, entry: EntryPoint) -> None:
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+        try:
+            self._add(entry.load(), origin)
+        except Exception as error:  # whatever a stranger's module raises at import
+            self.broken.append(Broken(entry.name, origin, f"{type(error).__name__}: {error}"))
+
+    def _add(self, module: ModuleType, origin: str) -> None:
+        name = module.__name__
+        hooks = tuple(n for n in dir(module) if self.manager.parse_hookimpl_opts(module, n))
+        known = {n for n in dir(hookspecs) if n.startswith("mtlkit_")}
+        for hook in sorted(n for n in dir(module) if n.startswith("mtlkit_")):
+            if hook not in known:
+                raise PluginError(f"{origin}: no hook is called {hook!r}; {suggest(hook, known)}")
+            if hook not in hooks:
+                raise PluginError(f"{origin}: mark {hook} with @mtlkit.hookimpl, or it is not called")
+        if not hooks:
+            if origin.startswith("mtlkit "):
+                return
+            raise PluginError(
+                f"{origin}: offers nothing. Define a hook such as mtlkit_tasks() and mark it with "
+                "@mtlkit.hookimpl"
+            )
+        try:
+            self.manager.register(module, name)
+        except pluggy.PluginValidationError as error:
+            raise PluginError(f"{origin}: {error}") from None
+        self.loaded.append(Loaded(name, module, origin, hooks))
+
+    def _collect(self) -> None:
+        for kind, (hook, base) in KINDS.items():
+            found: dict[str, type[Plugin]] = {}
+            for plugin in self.loaded:
+                if hook not in plugin.hooks:
+                    continue
+                for offered in getattr(plugin.module, hook)():
+                    self._claim(found, offered, plugin, kind, base)
+            self._types[kind] = dict(sorted(found.items()))
+
+    def _claim(
+        self,
+        found: dict[str, type[Plugin]],
+        offered: type[Plugin],
+        plugin: Loaded,
+        kind: str,
+        base: type[Plugin],
+    ) -> None:
+        if not (isinstance(offered, type) and issubclass(offered, base)):
+            raise PluginError(
+                f"{plugin.origin}: {offered!r} is offered as {kind} but is no subclass of "
+                f"mtlkit.{base.__name__}"
+            )
+        declared = offered.model_fields.get("type")
+        if declared is None or not isinstance(declared.default, str):
+            raise PluginError(
+                f'{plugin.origin}: {offered.__name__} needs a type name: type: Literal["…"] = "…"'
+            )
+        missing = sorted(getattr(offered, "__abstractmethods__", ()))
+        if missing:
+            raise PluginError(f"{plugin.origin}: {offered.__name__} must define {', '.join(missing)}")
+        name = offered.type_name()
+        if name in found and found[name] is not offered:
+            raise PluginError(
+                f"two plugins offer the {kind} type {name!r}: {self.owner(found[name])} and "
+                f"{plugin.name}. Rename one, or leave one out with --no-plugin"
+            )
+        found[name] = offered
+        self._owners[offered] = plugin.name
+
+
+def _shipped_modules() -> list[str]:
+    package = importlib.import_module(SHIPPED)
+    walked = pkgutil.walk_packages(package.__path__, f"{SHIPPED}.")
+    return [m.name for m in walked if not m.ispkg and "._" not in m.name]
+
+
+def _is_blocked(name: str, unused: set[str], blocked: Iterable[str]) -> bool:
+    hits = {name, name.rpartition(".")[2]} & set(blocked)
+    unused -= hits
+    return bool(hits)
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Import a plugin file by its stem, so that spawned loader workers can import it too."""
+    if not file.is_file():
+        raise PluginError(f"{file}: no such plugin file. Give the path of a Python file")
+    if file.suffix != ".py" or not file.stem.isidentifier():
+        raise PluginError(f"{file}: a plugin file is a Python file with a name such as my_task.py")
+    folder, path = str(file.resolve().parent), str(file.resolve())
+    known = sys.modules.get(file.stem)
+    if known is not None and getattr(known, "__file__", None) == path:
+        return known
+    if known is not None and hasattr(known, "__mtlkit_plugin_file__"):
+        del sys.modules[file.stem]  # another recipe's plugin of the same name
+    elif known is not None or importlib.util.find_spec(file.stem) is not None:
+        found = getattr(known, "__file__", None) or "an installed module"
+        if found != path and not _is_same(importlib.util.find_spec(file.stem), path):
+            raise PluginError(f"{file}: {file.stem!r} is the name of another module. Rename the file")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # spawned workers inherit sys.path
+    importlib.invalidate_caches()
+    return _execute(file)
+
+
+def _is_same(spec: object, path: str) -> bool:
+    return getattr(spec, "origin", None) == path
+
+
+def _execute(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(file.stem, file.resolve())
+    assert spec is not None and spec.loader is not None  # a .py file always has both
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        del sys.modules[file.stem]
+        raise PluginError(f"{file}:{error.lineno}: {error.msg}. Mend the plugin file") from None
+    except Exception as error:
+        del sys.modules[file.stem]
+        line = _line_of(error, file)
+        raise PluginError(f"{file}:{line}: {type(error).__name__}: {error}") from None
+    module.__mtlkit_plugin_file__ = True  # type: ignore[attr-defined]
+    return module
+
+
+def _line_of(error: BaseException, file: Path) -> int:
+    """Return the last line of the file that the error passed through."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file.resolve()):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

@@ -1,0 +1,263 @@
+"""The recipe: a frozen model made from the loaded plugins, read from YAML with all faults at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial, reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    field_validator,
+)
+
+from mtlkit.contracts import (
+    Architecture,
+    AuxiliaryLoss,
+    Dataset,
+    Edge,
+    Encoder,
+    Plugin,
+    Task,
+    Weighting,
+)
+from mtlkit.document import Document, read_document
+from mtlkit.errors import Fault, RecipeError
+from mtlkit.faults import schema_faults
+from mtlkit.graph import ALL, expand, graph_problems, raw_end_problems
+from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection, Section
+from mtlkit.plugins import Plugins
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Loader(Section):
+    """How samples become batches."""
+
+    batch_size: Count
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    cache: Literal["auto", "none", "ram", "disk"] = Field(
+        "auto", description="where decoded samples are kept; auto: as the data set advises"
+    )
+    drop_last: bool = False
+
+
+class KeepBest(Section):
+    """Which checkpoint is the best one."""
+
+    metric: str = Field(description="such as loss/total or segmentation/miou")
+    mode: Literal["min", "max"]
+
+
+class Train(Section):
+    """How long, where and how exactly."""
+
+    epochs: Count
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware has it natively"
+    )
+    keep_best: KeepBest | None = None
+    clip: Annotated[float, Field(gt=0)] | None = None
+    accumulate: Count = Field(1, description="batches per step")
+    init_from: str | None = Field(None, description="checkpoint to start the weights from")
+    checkpoint_every: Count = Field(500, description="steps between checkpoints")
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="longest time between checkpoints"
+    )
+    log_every: Count = Field(20, description="steps between lines of the log")
+    threads: Count | None = Field(None, description="CPU threads; null: as torch chooses")
+    pictures: Annotated[int, Field(ge=0, le=64)] = Field(6, description="validation samples drawn")
+
+
+class Recipe(Section):
+    """A run, whole: every part is a frozen plugin or section."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    plugins: tuple[str, ...] = Field((), description="plugin files in the recipe's own folder")
+    data: SerializeAsAny[Dataset]
+    loader: Loader
+    encoder: SerializeAsAny[Encoder] | None = None
+    architecture: SerializeAsAny[Architecture]
+    tasks: dict[str, SerializeAsAny[Task]] = Field(min_length=1)
+    edges: tuple[SerializeAsAny[Edge], ...] = ()
+    auxiliary_losses: tuple[SerializeAsAny[AuxiliaryLoss], ...] = ()
+    weighting: SerializeAsAny[Weighting]
+    optimizer: OptimizerSection
+    schedule: ScheduleSection = ConstantSection()
+    train: Train
+
+    _loaded: Plugins | None = PrivateAttr(None)
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _key_names_the_task(cls, tasks: Any) -> Any:
+        if not isinstance(tasks, dict):
+            return tasks
+        return {k: {"type": k, **t, "name": k} for k, v in tasks.items() if isinstance(t := v or {}, dict)}
+
+    @property
+    def loaded(self) -> Plugins:
+        """The plugins that the recipe was read with."""
+        assert self._loaded is not None  # set by load_recipe, the only door
+        return self._loaded
+
+    @property
+    def all_edges(self) -> list[Edge]:
+        """The edges with `all` expanded."""
+        return expand(self.edges, list(self.tasks))
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """Names of labels and extras that the tasks read."""
+        return frozenset(name for task in self.tasks.values() for name in task.reads)
+
+
+def recipe_model(plugins: Plugins) -> type[Recipe]:
+    """Return the Recipe class whose sections know every loaded type.
+
+    Args:
+        plugins: what is loaded.
+    """
+    edge, auxiliary = _union(plugins, "edge"), _union(plugins, "auxiliary loss")
+    return create_model(
+        "Recipe",
+        __base__=Recipe,
+        data=(_union(plugins, "dataset"), ...),
+        encoder=(_union(plugins, "encoder") | None, None),
+        architecture=(_union(plugins, "architecture"), ...),
+        tasks=(dict[str, _union(plugins, "task")], Field(min_length=1)),  # type: ignore[misc]
+        edges=(tuple[edge, ...], ()),  # type: ignore[valid-type]
+        auxiliary_losses=(tuple[auxiliary, ...], ()),  # type: ignore[valid-type]
+        weighting=(_union(plugins, "weighting"), ...),
+    )
+
+
+def _union(plugins: Plugins, kind: str) -> Any:
+    classes = list(plugins.types(kind).values())
+    if not classes:
+        return Annotated[Any, AfterValidator(partial(_refuse, kind))]
+    if len(classes) == 1:
+        return classes[0]
+    return Annotated[reduce(or_, classes), Field(discriminator="type")]  # type: ignore[arg-type]
+
+
+def _refuse(kind: str, value: Any) -> Any:
+    raise ValueError(f"no loaded plugin offers any {kind}. Load one with --plugin")
+
+
+def load_recipe(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    blocked: Iterable[str] = (),
+    lenient: Sequence[str] = (),
+) -> Recipe:
+    """Return the recipe of a YAML file.
+
+    Args:
+        path: the file.
+        overrides: dotted key to value, such as {"train.epochs": 1}.
+        plugins: more plugin files.
+        blocked: names of plugins to leave out.
+        lenient: top-level keys under which an unset `${ENV}` is no error.
+
+    Raises:
+        RecipeError: with every fault, each as file:line: key: what is wrong. What to do.
+        PluginError: a plugin is missing, broken or in conflict.
+    """
+    path = Path(path)
+    document = read_document(path, overrides, lenient)
+    if not isinstance(document.data, dict):
+        raise RecipeError([Fault(str(path), "", "a recipe is a mapping of sections. See recipes/")])
+    files = [*_named_files(document), *map(Path, plugins)]
+    loaded = Plugins.load(list(dict.fromkeys(files)), blocked)
+    document.data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    recipe = _validate(document, loaded)
+    recipe._loaded = loaded
+    faults = list(_whole_faults(recipe, document))
+    if faults:
+        raise RecipeError(faults)
+    return recipe
+
+
+def _named_files(document: Document) -> list[Path]:
+    """Return the plugin files that the recipe names; they must lie in its own folder."""
+    folder = document.path.resolve().parent
+    named = document.data.get("plugins") or []
+    files = []
+    for i, name in enumerate(named if isinstance(named, list) else []):
+        file = (folder / str(name)).resolve()
+        if not file.is_relative_to(folder):
+            message = f"{name!r} lies outside the recipe's folder. Move it there, or use --plugin"
+            raise RecipeError([document.fault(("plugins", i), message)])
+        files.append(document.path.parent / str(name))
+    return files
+
+
+def _validate(document: Document, plugins: Plugins) -> Recipe:
+    faults = list(document.faults)
+    tasks, edges = document.data.get("tasks"), document.data.get("edges")
+    if isinstance(tasks, dict):
+        faults += _name_faults(document, tasks)
+        ends = raw_end_problems(tasks, edges if isinstance(edges, list) else [])
+        faults += [document.fault(("edges", i, key), text) for (i, key), text in ends]
+    try:
+        recipe = recipe_model(plugins).model_validate(document.data)
+    except ValidationError as error:
+        faults += schema_faults(error, document, Recipe, plugins)
+    if faults:
+        raise RecipeError(sorted(faults, key=_by_line))
+    return recipe
+
+
+def _name_faults(document: Document, tasks: Mapping[str, Any]) -> list[Fault]:
+    message = "a task's name is an identifier such as depth_left, and not `all`. Rename it"
+    wrong = [name for name in tasks if not name.isidentifier() or name == ALL]
+    return [document.fault(("tasks", name), message) for name in wrong]
+
+
+def _by_line(fault: Fault) -> tuple[str, int]:
+    file, _, line = fault.where.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (fault.where, 0)
+
+
+def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
+    """Yield what only the recipe as a whole can show: the core's sentences, then the plugins'."""
+    for message in graph_problems(list(recipe.tasks), recipe.all_edges):
+        yield document.fault(("edges",), message)
+    offers = recipe.data.offers
+    for name, task in recipe.tasks.items():
+        for label in task.reads:
+            if label not in offers:
+                message = f"reads the label {label!r}, which data set {recipe.data.type_name()!r} "
+                message += f"does not offer. It offers: {', '.join(offers)}"
+                yield document.fault(("tasks", name), message)
+    needs = type(recipe.architecture).uses_encoder
+    if needs != (recipe.encoder is not None):
+        word = "needs an encoder. Add one" if needs else "has its own. Remove the key"
+        message = f"architecture {recipe.architecture.type_name()!r} {word}"
+        yield document.fault(("encoder",), message)
+    for location, plugin in _parts(recipe):
+        for message in plugin.problems(recipe):
+            yield document.fault(location, message)
+
+
+def _parts(recipe: Recipe) -> Iterable[tuple[tuple[str | int, ...], Plugin]]:
+    yield ("data",), recipe.data
+    if recipe.encoder is not None:
+        yield ("encoder",), recipe.encoder
+    yield ("architecture",), recipe.architecture
+    yield from ((("tasks", name), task) for name, task in recipe.tasks.items())
+    yield from ((("edges", i), edge) for i, edge in enumerate(recipe.edges))
+    yield from ((("auxiliary_losses", i), loss) for i, loss in enumerate(recipe.auxiliary_losses))
+    yield ("weighting",), recipe.weighting

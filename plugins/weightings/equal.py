@@ -1,0 +1,49 @@
+"""Equal weighting: the sum of the task losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mtlkit.contracts import Balancer, Task, Weighting
+from mtlkit.hookspecs import hookimpl
+
+
+class Equal(Weighting):
+    """The sum of the task losses; each task's own `weight` is in its loss already."""
+
+    type: Literal["equal"] = "equal"
+
+    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
+        """Return the module that adds; it has no state.
+
+        Args:
+            tasks: by name, in the recipe's order.
+        """
+        return EqualBalancer()
+
+    @property
+    def as_maths(self) -> str:
+        """The total loss as `explain` writes it."""
+        return "Σ_t L_t"
+
+
+class EqualBalancer(Balancer):
+    """Adds."""
+
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return Σ L_t.
+
+        Args:
+            losses: scalars by task, those present in this step.
+        """
+        return torch.stack(list(losses.values())).sum()
+
+
+@hookimpl
+def mtlkit_weightings() -> list[type[Weighting]]:
+    """Return equal weighting."""
+    return [Equal]
