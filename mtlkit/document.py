@@ -60,8 +60,30 @@ def read_document(
         UsageError: the file cannot be read.
         RecipeError: it is not YAML, or an override does not fit.
     """
+    return parse_document(_read(path), path, overrides, lenient)
+
+
+def parse_document(
+    text: str,
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    lenient: Sequence[str] = (),
+) -> Document:
+    """Return the document of a recipe's text.
+
+    Args:
+        text: YAML.
+        path: names it in messages; plugin files are looked for in its folder.
+        overrides: dotted key to value; a text value is read as YAML, as `--set` gives it.
+        lenient: top-level keys under which an unset `${ENV}` is left as it is.
+
+    Raises:
+        RecipeError: it is not YAML, or an override does not fit.
+    """
     document = Document(path)
-    tree = _parse(_read(path), path)
+    tree = _parse(text, path)
+    if not isinstance(tree, dict):
+        raise RecipeError([Fault(str(path), "", "a recipe is a mapping of sections. See recipes/")])
     document.data = _plain(tree, (), document, [0])
     for key, value in (overrides or {}).items():
         _override(document, key, value)

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from mtlkit import checkpoint
-from mtlkit.contracts import GradientBalancer
+from mtlkit.check import check_recipe
 from mtlkit.data import BatchOrder, build_loader
 from mtlkit.device import (
     autocast,
@@ -24,9 +24,9 @@ from mtlkit.device import (
     to_device,
 )
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
-from mtlkit.evaluation import Evaluation, check_keep_best, directions, loss_values
+from mtlkit.evaluation import Evaluation, directions, loss_values
 from mtlkit.folder import describe, new_folder, recipe_text, refuse_another_recipe
-from mtlkit.gradients import Backward, probe
+from mtlkit.gradients import Backward, Reach, last_shared
 from mtlkit.monitor import Interrupts, Monitor
 from mtlkit.objective import build_objective
 from mtlkit.optimization import build_optimizer, clip_gradients, set_learning_rate
@@ -67,7 +67,7 @@ class Run:
     def __init__(
         self, recipe: Recipe, out: str | Path = "runs", resume: str | Path | None = None
     ) -> None:
-        check_keep_best(recipe)
+        reach = check_recipe(recipe).reach
         state = checkpoint.load(Path(resume) / "last.pt") if resume is not None else None
         if state is not None:
             refuse_another_recipe(recipe, state["recipe"], Path(str(resume)))
@@ -82,22 +82,19 @@ class Run:
         self.best: dict[str, float] = {}
         self.best_epoch = 0
         self.directions = directions(recipe)
-        self._build()
+        self.not_loaded: tuple[list[str], list[str]] | None = None
+        self._build(reach)
         self._loaders: dict[str, tuple[DataLoader[Batch], BatchOrder]] = {}
         self._tracked: list[object] = []
         self._saved_at = time.monotonic()
         if state is not None:
             self._restore(state, Path(str(resume)))
 
-    def _build(self) -> None:
+    def _build(self, reach: Reach) -> None:
         recipe = self.recipe
         seed_everything(recipe.seed)
         objective = build_objective(recipe)
         balancer = recipe.weighting.build_balancer(recipe.tasks)
-        last = None
-        if isinstance(balancer, GradientBalancer):
-            name = probe(recipe).last_shared
-            last = dict(objective.named_parameters())[name] if name is not None else None
         if recipe.train.init_from is not None:
             source = checkpoint.find(Path(recipe.train.init_from))
             weights = checkpoint.load(source)["model"]
@@ -105,7 +102,7 @@ class Run:
         to_device(objective, self.placement)
         self.objective, self.model = objective, objective.model
         self.balancer = balancer.to(self.placement.device)
-        self.backward = Backward(self.balancer, last)
+        self.backward = Backward(self.balancer, last_shared(objective, reach))
         others = (objective.auxiliary_losses, self.balancer)
         self.optimizer = build_optimizer(recipe.optimizer, self.model, others)
         self.monitor = Monitor(self._loss_names(), self.placement.device)

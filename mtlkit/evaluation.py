@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlkit.contracts import Balancer
 from mtlkit.data import Batch
 from mtlkit.device import Placement, autocast, move
-from mtlkit.errors import UsageError, suggest
+from mtlkit.errors import Fault, suggest
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
 from mtlkit.structures import LABEL_UNIT, Label, Losses, MetricSpec
@@ -63,24 +63,24 @@ def directions(recipe: Recipe) -> dict[str, Direction]:
     return known | {f"loss/{name}": Direction("", False) for name in losses}
 
 
-def check_keep_best(recipe: Recipe) -> None:
-    """Refuse a metric that validation does not give, or the wrong direction.
+def keep_best_faults(recipe: Recipe) -> Iterator[Fault]:
+    """Yield a fault for a metric that validation does not give, or the wrong direction.
 
     Args:
         recipe: the run.
-
-    Raises:
-        UsageError: with what to write instead.
     """
     keep = recipe.train.keep_best
     if keep is None:
         return
     known = directions(recipe)
     if keep.metric not in known:
-        raise UsageError(f"train.keep_best.metric: {keep.metric!r}; {suggest(keep.metric, known)}")
+        message = f"no metric is called {keep.metric!r}; {suggest(keep.metric, known)}"
+        yield recipe.fault(("train", "keep_best", "metric"), message)
+        return
     mode = "max" if known[keep.metric].higher_is_better else "min"
     if keep.mode != mode:
-        raise UsageError(f"train.keep_best.mode: {keep.metric} is best at its {mode}. Write {mode}")
+        message = f"{keep.metric} is best at its {mode}. Write {mode}"
+        yield recipe.fault(("train", "keep_best", "mode"), message)
 
 
 def loss_values(losses: Losses, total: Tensor) -> dict[str, Tensor]:

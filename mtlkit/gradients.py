@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.contracts import Balancer, GradientBalancer, Gradients
-from mtlkit.data import meta_batch
 from mtlkit.errors import UsageError
-from mtlkit.objective import build_objective
-from mtlkit.recipe import Recipe
+from mtlkit.objective import Objective
 from mtlkit.structures import Losses
 
 
@@ -42,17 +40,16 @@ class Reach:
         return names[-1] if names and len(every) > 0 else None
 
 
-def probe(recipe: Recipe) -> Reach:
-    """Return who reaches what, from the autograd graph of one meta batch with every label.
+def probe(objective: Objective, losses: Losses) -> Reach:
+    """Return who reaches what, from the autograd graph: reach, not numbers.
 
     Args:
-        recipe: the run.
+        objective: on any device, meta too.
+        losses: of a batch with every label and every edge.
 
     Raises:
         UsageError: an own loss reaches a parameter that a task loss moves.
     """
-    objective = build_objective(recipe, "meta")
-    losses = objective(meta_batch(recipe))
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
     reach = {name: set[str]() for name in named}
     for task, loss in losses.tasks.items():
@@ -67,6 +64,17 @@ def probe(recipe: Recipe) -> Reach:
         {name: p.ndim for name, p in named.items()},
         own,
     )
+
+
+def last_shared(objective: Objective, reach: Reach) -> nn.Parameter | None:
+    """Return the last weight that all tasks share, or None.
+
+    Args:
+        objective: of the same recipe as the reach, on any device.
+        reach: from `probe`.
+    """
+    name = reach.last_shared
+    return None if name is None else dict(objective.named_parameters())[name]
 
 
 def _reached(loss: Tensor, named: dict[str, nn.Parameter]) -> list[str]:
@@ -90,11 +98,20 @@ class Backward:
         if isinstance(balancer, GradientBalancer):
             if (balancer.at, balancer.scales) != ("last_shared", "all"):
                 raise UsageError(
-                    f"weighting: at {balancer.at!r}, scaling {balancer.scales!r}: this release knows "
+                    f"at {balancer.at!r}, scaling {balancer.scales!r}: this release knows "
                     "gradient-level weighting at 'last_shared', scaling 'all'"
                 )
             if last_shared is None:
-                raise UsageError("weighting: the tasks share no weight whose gradients can be compared")
+                raise UsageError("the tasks share no weight whose gradients can be compared")
+
+    @staticmethod
+    def needs_whole_steps(balancer: Balancer) -> bool:
+        """Return whether a step must be one batch: weights are solved before gradients are summed.
+
+        Args:
+            balancer: any.
+        """
+        return isinstance(balancer, GradientBalancer)
 
     def __call__(self, losses: Losses, share: float) -> Tensor:
         """Run the passes and return the detached total.

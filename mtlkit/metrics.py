@@ -43,11 +43,11 @@ class _ClassMetric(Metric):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        counts = torch.zeros(classes, classes, dtype=torch.int64)
+        counts, share = torch.zeros(classes, classes).long(), torch.zeros(()).double()
         self.add_state("confusion", counts, dist_reduce_fx="sum")
-        self.add_state("iou", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("accuracy", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("iou", share, dist_reduce_fx="sum")
+        self.add_state("accuracy", share.clone(), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()).long(), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Label) -> None:
         """Count a batch.
@@ -98,10 +98,7 @@ class PixelAccuracy(_ClassMetric):
 
 
 class PixelAccuracyPerImage(_ClassMetric):
-    """The mean over images of each image's pixel accuracy; images without valid pixel are skipped.
-
-    Source: XTasC-Net's tables; the released code's Logger (module.py).
-    """
+    """The mean over images of each image's pixel accuracy; see `MeanIoUPerImage`."""
 
     def compute(self) -> Tensor:
         """Return the accuracy per image, a share in [0,1], float64."""
@@ -111,8 +108,7 @@ class PixelAccuracyPerImage(_ClassMetric):
 class _DistanceMetric(Metric):
     """Sums errors over all valid pixels of the set whose label is above 0.
 
-    Pooled over the set, so that neither order nor batch size matters; the released code of
-    XTasC-Net weighs means of batches instead.
+    Pooled, so that neither order nor batch size matters; XTasC-Net's code averages batches instead.
     """
 
     full_state_update = False
@@ -127,10 +123,9 @@ class _DistanceMetric(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("absolute", "relative", "squared"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        zeros = torch.zeros(len(THRESHOLDS), dtype=torch.int64)
-        self.add_state("within", zeros, dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(()).double(), dist_reduce_fx="sum")
+        self.add_state("within", torch.zeros(len(THRESHOLDS)).long(), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()).long(), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Label) -> None:
         """Count a batch.
@@ -198,8 +193,7 @@ class Delta(_DistanceMetric):
 class OnValid(WrapperMetric):
     """Any plain torchmetrics metric, updated with the valid elements alone.
 
-    Maps become one element per valid pixel, (P,C), or (P,) where they have one channel; a batch
-    without valid elements is skipped.
+    Maps become (P,C), or (P,) where they have one channel; a batch without valid ones is skipped.
 
     Args:
         metric: updated with (prediction, value).
@@ -276,9 +270,8 @@ def delta_m(
 
 def _confusions(predicted: Tensor, value: Tensor, valid: Tensor, classes: int) -> Tensor:
     """Return one matrix per image, (N,classes,classes) int64."""
-    images, bins = len(value), classes * classes
-    offset = torch.arange(images, device=value.device)[:, None, None] * bins
-    void_bin = images * bins
+    images, void_bin = len(value), len(value) * classes**2
+    offset = torch.arange(images, device=value.device)[:, None, None] * classes**2
     index = torch.where(valid, offset + value * classes + predicted, void_bin).flatten()
     # scatter_add_ and not bincount, which waits for the device to learn its size
     counts = index.new_zeros(void_bin + 1)

@@ -183,7 +183,7 @@ def build_optimizer(
         if not names and group not in optional:
             tops = sorted({".".join(n.split(".")[:2]) for n in named})
             raise UsageError(
-                f"optimizer.groups: {group.match!r} matches no parameter; module paths begin with: "
+                f"{group.match!r} matches no parameter; module paths begin with: "
                 + ", ".join(tops)
             )
         if names:

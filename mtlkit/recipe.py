@@ -29,7 +29,7 @@ from mtlkit.contracts import (
     Task,
     Weighting,
 )
-from mtlkit.document import Document, read_document
+from mtlkit.document import Document, Location, read_document
 from mtlkit.errors import Fault, RecipeError
 from mtlkit.faults import schema_faults
 from mtlkit.graph import ALL, expand, graph_problems, raw_end_problems
@@ -97,6 +97,7 @@ class Recipe(Section):
     train: Train
 
     _loaded: Plugins | None = PrivateAttr(None)
+    _document: Document | None = PrivateAttr(None)
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -110,6 +111,16 @@ class Recipe(Section):
         """The plugins that the recipe was read with."""
         assert self._loaded is not None  # set by load_recipe, the only door
         return self._loaded
+
+    def fault(self, location: Location, message: str) -> Fault:
+        """Return a fault at the line of the file that the recipe was read from.
+
+        Args:
+            location: keys from the top.
+            message: what is wrong and what to do.
+        """
+        assert self._document is not None  # set by load_recipe, the only door
+        return self._document.fault(location, message)
 
     @property
     def all_edges(self) -> list[Edge]:
@@ -175,15 +186,28 @@ def load_recipe(
         RecipeError: with every fault, each as file:line: key: what is wrong. What to do.
         PluginError: a plugin is missing, broken or in conflict.
     """
-    path = Path(path)
-    document = read_document(path, overrides, lenient)
-    if not isinstance(document.data, dict):
-        raise RecipeError([Fault(str(path), "", "a recipe is a mapping of sections. See recipes/")])
+    return recipe_of(read_document(Path(path), overrides, lenient), plugins, blocked)
+
+
+def recipe_of(
+    document: Document, plugins: Sequence[str | Path] = (), blocked: Iterable[str] = ()
+) -> Recipe:
+    """Return the recipe of a document.
+
+    Args:
+        document: from `read_document` or `parse_document`.
+        plugins: more plugin files.
+        blocked: names of plugins to leave out.
+
+    Raises:
+        RecipeError: with every fault.
+        PluginError: a plugin is missing, broken or in conflict.
+    """
     files = [*_named_files(document), *map(Path, plugins)]
     loaded = Plugins.load(list(dict.fromkeys(files)), blocked)
-    document.data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", path.stem))
+    document.data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", document.path.stem))
     recipe = _validate(document, loaded)
-    recipe._loaded = loaded
+    recipe._loaded, recipe._document = loaded, document
     faults = list(_whole_faults(recipe, document))
     if faults:
         raise RecipeError(faults)

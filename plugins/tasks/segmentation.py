@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count, islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -166,7 +167,8 @@ class Segmentation(Task):
         by_count = {7: CITYSCAPES_CATEGORIES, 19: CITYSCAPES, 13: NYU13}
         palettes = {"cityscapes": few, "nyu13": NYU13, "auto": by_count.get(self.classes, ())}
         chosen = palettes.get(self.palette, ())
-        return [*chosen, *map(_generated, range(len(chosen), self.classes))][: self.classes]
+        spare = (colour for colour in map(_generated, count()) if colour not in chosen)
+        return [*chosen, *islice(spare, self.classes)][: self.classes]
 
 
 def _generated(index: int) -> tuple[int, int, int]:

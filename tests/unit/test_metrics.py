@@ -75,8 +75,7 @@ def test_mean_iou_is_that_of_the_cityscapes_scripts():
     metric = MeanIoU(CLASSES)
     value = measured(metric, *(class_batch(seed) for seed in range(3)))
     args = official.CArgs()
-    args.evalLabels = list(range(7, 12))  # five labels that Cityscapes evaluates: 7, 8, 11, …
-    args.evalLabels = [7, 8, 11, 12, 13]
+    args.evalLabels = [7, 8, 11, 12, 13]  # five of the ids that Cityscapes evaluates
     matrix = np.zeros((14, 14), dtype=np.ulonglong)
     matrix[np.ix_(args.evalLabels, args.evalLabels)] = metric.confusion.numpy()
     scores = [official.getIouScoreForLabel(label, matrix, args) for label in args.evalLabels]
@@ -115,9 +114,7 @@ def test_an_image_without_valid_pixel_is_skipped(metric):
     assert measured(metric(CLASSES), (prediction, label), (prediction, empty)) == alone
 
 
-@pytest.mark.parametrize(
-    "metric", [MeanIoU, MeanIoUPerImage, PixelAccuracy, PixelAccuracyPerImage]
-)
+@pytest.mark.parametrize("metric", [MeanIoU, MeanIoUPerImage, PixelAccuracy, PixelAccuracyPerImage])
 def test_class_metrics_do_not_depend_on_how_images_are_batched(metric):
     prediction, label = class_batch(3, images=4)
     halves = [(prediction[r], Label(label.value[r], label.valid[r])) for r in ([0, 1], [2, 3])]
@@ -168,7 +165,10 @@ def test_invalid_pixels_and_labels_of_zero_are_left_out():
 
 
 def test_distance_errors_are_pooled_over_the_set():
-    batches = (distances(1.0), distance_label([2.0])), (distances(1.0, 1.0), distance_label([1.0, 1.0]))
+    batches = (
+        (distances(1.0), distance_label([2.0])),
+        (distances(1.0, 1.0), distance_label([1.0, 1.0])),
+    )
     assert measured(AbsoluteError(), *batches) == pytest.approx(1 / 3)
 
 

@@ -22,8 +22,8 @@ Window = tuple[slice, slice]
 
 def corners(primitives: Sequence[Primitive]) -> Floats:
     """Return the eight corners of each primitive's bounding box, world, (3,P,8), metres."""
-    half = np.array([p.half for p in primitives], F).T[..., None]
-    centre = np.array([p.centre for p in primitives], F).T[..., None]
+    half = np.array([p.half for p in primitives], F).reshape(-1, 3).T[..., None]
+    centre = np.array([p.centre for p in primitives], F).reshape(-1, 3).T[..., None]
     cosine = np.array([math.cos(p.yaw) for p in primitives], F)[:, None]
     sine = np.array([math.sin(p.yaw) for p in primitives], F)[:, None]
     x, y, z = _SIGNS[:, None] * half

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .scene import Primitive
+from .scene import Primitive, Shape
 
 Floats = NDArray[np.float32]
 F = np.float32
@@ -114,7 +114,7 @@ class Solid:
             return _box_distance(local, self.half)
         if self.shape == "ellipsoid":
             return _ellipsoid_distance(local, self.half)
-        return _round_distance(local, self.half, self.shape == "cone")[0]
+        return _round_distance(local, self.half, self.shape)[0]
 
     def normal(self, rays: Rays) -> Floats:
         """Return unit normals of the world, (3, …), towards the viewer, where the rays hit."""
@@ -124,7 +124,7 @@ class Solid:
         elif self.shape == "ellipsoid":
             normal = _ellipsoid_normal(local, self.half)
         else:
-            normal = _round_normal(local, self.half, self.shape == "cone")
+            normal = _round_normal(local, self.half, self.shape)
         return self.to_world(normal)
 
     def _local_rays(self, rays: Rays) -> Rays:
@@ -177,12 +177,14 @@ def _ellipsoid_normal(rays: Rays, half: Floats) -> Floats:
     return unit(np.divide(point, _like(half, point)))
 
 
-def _round_distance(rays: Rays, half: Floats, is_cone: bool) -> tuple[Floats, NDArray[np.int8]]:
+def _round_distance(rays: Rays, half: Floats, shape: Shape) -> tuple[Floats, NDArray[np.int8]]:
     """Return distances to a cylinder or cone, and which cap is hit: −1 low, 1 high, 0 the side."""
     (ox, oy, oz), (dx, dy, dz) = rays.origin, rays.direction
     radius, height = half[0], half[2]
-    slope = radius / (2 * height) if is_cone else F(0)
-    reach = slope * (height - oz) if is_cone else radius  # radius of the solid at the origin
+    slope = radius / (2 * height) if shape == "cone" else F(0)
+    reach = (
+        slope * (height - oz) if shape == "cone" else radius
+    )  # radius of the solid at the origin
     a = dx * dx + dy * dy - (slope * dz) ** 2
     b = ox * dx + oy * dy + slope * dz * reach
     root = b * b - a * (ox * ox + oy * oy - reach * reach)
@@ -193,7 +195,7 @@ def _round_distance(rays: Rays, half: Floats, is_cone: bool) -> tuple[Floats, ND
     on_side = (root > 0) & (np.abs(oz + side * dz) <= height) & (side > NEAREST)
     distance = np.where(on_side, side, NEVER)
     cap = np.zeros(distance.shape, np.int8)
-    for end in (-1,) if is_cone else (-1, 1):
+    for end in (-1,) if shape == "cone" else (-1, 1):
         flat = (end * height - oz) / dz
         px, py = ox + flat * dx, oy + flat * dy
         nearer = (flat > NEAREST) & (px * px + py * py <= radius * radius) & (flat < distance)
@@ -201,10 +203,10 @@ def _round_distance(rays: Rays, half: Floats, is_cone: bool) -> tuple[Floats, ND
     return distance, cap
 
 
-def _round_normal(rays: Rays, half: Floats, is_cone: bool) -> Floats:
-    distance, cap = _round_distance(rays, half, is_cone)
+def _round_normal(rays: Rays, half: Floats, shape: Shape) -> Floats:
+    distance, cap = _round_distance(rays, half, shape)
     x, y, _ = rays.at(distance)
-    slope = half[0] / (2 * half[2]) if is_cone else F(0)
+    slope = half[0] / (2 * half[2]) if shape == "cone" else F(0)
     side = unit(np.stack([x, y, slope * np.sqrt(x * x + y * y)]))
     flat = np.stack([np.zeros_like(x), np.zeros_like(x), cap.astype(F)])
     return np.where(cap != 0, flat, side)

@@ -205,7 +205,8 @@ def _sunshine(scene: Scene, solids: list[Solid], surface: _Surface) -> Floats:
 
 def _sees_sun(scene: Scene, solids: list[Solid], points: Floats, sun: Floats) -> NDArray[np.bool_]:
     """Return which points, (3,K), have nothing between them and the sun."""
-    across = unit(np.cross(sun, np.array([0, 0, 1], F)))
+    sideways = np.cross(sun, np.array([0, 0, 1], F))
+    across = unit(sideways) if sideways.any() else np.array([1, 0, 0], F)  # sun overhead: any way
     up = np.cross(sun, across)
     u, v = dot(points, across), dot(points, up)
     rectangles = culling.light_rectangles(culling.corners(scene.primitives), across, up).T
@@ -229,10 +230,12 @@ def _exposed(light: Light, surface: _Surface, shade: Floats) -> Floats:
     lit = surface.colour * (ambient + F(light.strength) * F(0.75) * shade)
     colour = np.where(surface.hit, lit, surface.colour)
     thickness = F(light.fog) * surface.distance
-    haze = F(1) - F(1) / (F(1) + thickness + F(0.5) * thickness * thickness)  # like 1 − exp(−thickness)
+    # This haze grows like 1 − exp(−thickness), without an exp.
+    haze = F(1) - F(1) / (F(1) + thickness + F(0.5) * thickness * thickness)
     horizon = np.array(light.horizon, F)[:, None]
     colour = np.clip(colour * (F(1) - haze) + horizon * haze, F(0), F(1))
-    return F(0.7) * np.sqrt(colour) + F(0.3) * colour  # a tone curve without a power
+    toned: Floats = F(0.7) * np.sqrt(colour) + F(0.3) * colour  # a tone curve without a power
+    return toned
 
 
 def _frame(scene: Scene, surface: _Surface, rgb: Floats, axes: Floats) -> Frame:

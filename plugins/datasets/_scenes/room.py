@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 
+from .classes import RoomClass
 from .scene import (
     VOID_CLASS,
     Camera,
@@ -16,24 +16,6 @@ from .scene import (
     Texture,
     Triple,
 )
-
-
-class RoomClass(IntEnum):
-    """NYUv2's 13 classes, from 0."""
-
-    BED = 0
-    BOOKS = 1
-    CEILING = 2
-    CHAIR = 3
-    FLOOR = 4
-    FURNITURE = 5
-    OBJECTS = 6
-    PICTURE = 7
-    SOFA = 8
-    TABLE = 9
-    TV = 10
-    WALL = 11
-    WINDOW = 12
 
 
 def room(seed: int) -> Scene:

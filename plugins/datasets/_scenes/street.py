@@ -3,41 +3,12 @@
 from __future__ import annotations
 
 import math
-from enum import IntEnum
 
-from .scene import (
-    Camera,
-    Dice,
-    Ground,
-    Light,
-    Primitive,
-    Scene,
-    Triple,
-)
+from .classes import StreetClass
+from .scene import Camera, Dice, Ground, Light, Primitive, Scene, Triple
 from .things import person, vehicle
 
 _SIGN_COLOURS = ((0.75, 0.1, 0.1), (0.1, 0.2, 0.7), (0.8, 0.75, 0.1))
-
-
-class StreetClass(IntEnum):
-    """Cityscapes' train ids of what a street holds."""
-
-    ROAD = 0
-    SIDEWALK = 1
-    BUILDING = 2
-    WALL = 3
-    FENCE = 4
-    POLE = 5
-    TRAFFIC_LIGHT = 6
-    TRAFFIC_SIGN = 7
-    VEGETATION = 8
-    TERRAIN = 9
-    SKY = 10
-    PERSON = 11
-    CAR = 13
-    TRUCK = 14
-
-
 _WALL = (StreetClass.WALL, (0.55, 0.42, 0.36))
 _FENCE = (StreetClass.FENCE, (0.35, 0.30, 0.24))
 
@@ -80,7 +51,7 @@ class _Street:
         azimuth, elevation = dice.between(0, 2 * math.pi), dice.between(0.45, 1.15)
         grey = dice.between(0.22, 0.34)
         camera = Camera(
-            position=(dice.between(-1.2, 1.2), 0, dice.between(1.15, 1.45)),
+            position=(dice.between(-1.2, 1.2), 0.0, dice.between(1.15, 1.45)),
             yaw=dice.between(-0.06, 0.06),
             pitch=dice.between(-0.05, 0.01),
             roll=dice.between(-0.01, 0.01),

@@ -57,7 +57,8 @@ def _eased(share: Floats) -> Floats:
 
 
 def _between(start: Floats, end: Floats, share: Floats) -> Floats:
-    return start * (F(1) - share) + end * share
+    value: Floats = start * (F(1) - share) + end * share
+    return value
 
 
 def _products(u: Floats, v: Floats, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

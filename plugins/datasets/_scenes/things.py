@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from .classes import StreetClass
 from .scene import Dice, Primitive, Shape, Triple
-
-CAR_CLASS, TRUCK_CLASS, PERSON_CLASS = 13, 14, 11  # Cityscapes' train ids
 
 _PAINTS = (
     (0.7, 0.08, 0.07),
@@ -39,7 +38,7 @@ def vehicle(
     else:
         length, width = dice.between(1.9, 2.3), dice.between(0.82, 0.92)
         height = dice.between(0.32, 0.40)
-    class_id = TRUCK_CLASS if is_truck else CAR_CLASS
+    class_id = StreetClass.TRUCK if is_truck else StreetClass.CAR
 
     def part(shape: Shape, centre: Triple, half: Triple, colour: Triple) -> Primitive:
         return Primitive(
@@ -71,7 +70,7 @@ def person(dice: Dice, place: tuple[float, float], instance: int) -> Iterator[Pr
     yaw = dice.between(0, 3)
 
     def part(shape: Shape, centre: Triple, half: Triple, colour: Triple, yaw: float) -> Primitive:
-        return Primitive(shape, centre, half, PERSON_CLASS, colour, yaw, "plain", instance)
+        return Primitive(shape, centre, half, StreetClass.PERSON, colour, yaw, "plain", instance)
 
     yield part("ellipsoid", (x, y, height * 0.66), (0.22, 0.16, height * 0.22), shirt, yaw)
     for side in (-1, 1):

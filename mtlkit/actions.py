@@ -1,0 +1,314 @@
+"""What the commands do: results on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mtlkit import checkpoint
+from mtlkit.check import check_recipe
+from mtlkit.document import parse_document
+from mtlkit.engine import Run
+from mtlkit.errors import DivergedError, InterruptedRun, UsageError, suggest
+from mtlkit.metrics import delta_m
+from mtlkit.plugins import KINDS, Plugins
+from mtlkit.recipe import Recipe, load_recipe, recipe_model, recipe_of
+from mtlkit.report.curves import draw_curves
+from mtlkit.report.explain import explain as explained
+from mtlkit.report.pictures import draw_predictions
+from mtlkit.report.table import metrics_table
+
+results = Console(soft_wrap=False)
+talk = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe as the command line names it, with its options."""
+
+    recipe: str
+    settings: Sequence[str]
+    device: str | None
+    plugins: Sequence[Path]
+    blocked: Sequence[str]
+
+    def overrides(self) -> dict[str, Any]:
+        """Return `--set` and `--device` as dotted keys.
+
+        Raises:
+            UsageError: a setting has no `=`.
+        """
+        found: dict[str, Any] = {}
+        for setting in self.settings:
+            key, equals, value = setting.partition("=")
+            if not equals or not key:
+                raise UsageError(f"--set {setting}: write KEY=VALUE, such as train.epochs=1")
+            found[key] = value
+        if self.device is not None:
+            found["train.device"] = self.device
+        return found
+
+    def load(self, lenient: Sequence[str] = ()) -> Recipe:
+        """Return the recipe.
+
+        Args:
+            lenient: top-level keys under which an unset `${ENV}` is no error.
+        """
+        path = find_recipe(self.recipe)
+        return load_recipe(path, self.overrides(), self.plugins, self.blocked, lenient)
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped recipes by name."""
+    folder = Path(str(files("mtlkit_recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """Return a recipe's path: a file, or a shipped recipe of that name.
+
+    Args:
+        name: as given.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    found = shipped().get(name)
+    if found is None:
+        raise UsageError(
+            f"{name}: no such file, and no shipped recipe of that name; {suggest(name, shipped())}"
+        )
+    return found
+
+
+def run(source: Source, out: Path, resume: Path | None) -> None:
+    """Train, then print the metrics and the paths of what was made.
+
+    Args:
+        source: the recipe.
+        out: where run folders are made.
+        resume: run folder to go on with, or None.
+    """
+    recipe = source.load()
+    engine = Run(recipe, out=out, resume=resume)
+    _say_what_was_not_loaded(engine)
+    try:
+        outcome = engine.fit()
+    except (InterruptedRun, DivergedError) as error:
+        raise type(error)(f"{error}\n{_advice(engine, error)}") from None
+    columns = {"last epoch": outcome.last}
+    if outcome.best_epoch:
+        columns[f"best epoch {outcome.best_epoch}"] = outcome.best
+    results.print(metrics_table(columns, engine.directions))
+    _show_files(engine)
+
+
+def evaluate(path: Path, split: str, source: Source, baselines: Sequence[Path]) -> None:
+    """Measure a checkpoint, print the metrics and draw its predictions.
+
+    Args:
+        path: a checkpoint or a run folder.
+        split: train or val.
+        source: options; its recipe is that of the checkpoint.
+        baselines: run folders to give Δm against.
+    """
+    if split not in ("train", "val"):
+        raise UsageError(f"--split {split}: {suggest(split, ('train', 'val'))}")
+    found = checkpoint.find(path)
+    engine = load_run(found, source)
+    metrics = engine.evaluate(split)
+    results.print(metrics_table({f"{found.name}, {split}": metrics}, engine.directions))
+    if baselines:
+        reference: dict[str, float] = {}
+        for baseline in baselines:
+            reference |= load_run(checkpoint.find(baseline), source).evaluate(split)
+        print_delta_m(metrics, reference, engine)
+    picture = found.with_name(f"{found.stem}_{split}.png")
+    drawn = draw_predictions(engine, picture, engine.recipe.train.pictures, split)
+    if drawn is not None:
+        results.print(f"pictures     {drawn}", soft_wrap=True)
+
+
+def load_run(path: Path, source: Source) -> Run:
+    """Return a run with the weights of a checkpoint, made from the recipe inside it.
+
+    Args:
+        path: the checkpoint.
+        source: overrides and plugins.
+    """
+    state = checkpoint.load(path)
+    document = parse_document(state["recipe"], path.parent / "recipe.yaml", source.overrides())
+    engine = Run(recipe_of(document, source.plugins, source.blocked))
+    engine.folder = path.parent
+    engine.load_weights(path)
+    return engine
+
+
+def print_delta_m(metrics: Mapping[str, float], reference: Mapping[str, float], run: Run) -> None:
+    """Print Δm over all metrics that both have, and per task.
+
+    Args:
+        metrics: by name.
+        reference: of the baseline.
+        run: gives directions.
+    """
+    higher = {
+        n: d.higher_is_better for n, d in run.directions.items() if not n.startswith("loss/")
+    }
+    every = delta_m(metrics, reference, higher, "all_metrics")
+    tasks = delta_m(metrics, reference, higher, "per_task")
+    results.print(f"Δm           {every:+.2f} % over all metrics; {tasks:+.2f} % mean of tasks")
+
+
+def explain(source: Source) -> None:
+    """Print what a recipe is.
+
+    Args:
+        source: the recipe.
+    """
+    results.print(explained(source.load(lenient=("data",))))
+
+
+def check(source: Source) -> None:
+    """Print that a recipe can work; raise what cannot.
+
+    Args:
+        source: the recipe.
+    """
+    recipe = source.load(lenient=("data",))
+    checked = check_recipe(recipe)
+    edges = len(recipe.all_edges)
+    results.print(
+        f"{source.recipe}: good. {len(recipe.tasks)} tasks, {edges} edges, "
+        f"{len(checked.reach.shared)} shared parameters"
+    )
+
+
+def list_plugins(as_json: bool, plugins: Sequence[Path], blocked: Sequence[str]) -> None:
+    """Print every plugin with what it offers; broken ones last.
+
+    Args:
+        as_json: for programs.
+        plugins: files to load too.
+        blocked: names to leave out.
+    """
+    loaded = Plugins.load(list(plugins), blocked)
+    rows = [
+        {
+            "plugin": plugin.name,
+            "offers": [
+                f"{kind} {name}"
+                for kind in KINDS
+                for name, offered in loaded.types(kind).items()
+                if loaded.owner(offered) == plugin.name
+            ],
+            "hooks": list(plugin.hooks),
+            "origin": plugin.origin,
+            "broken": None,
+        }
+        for plugin in loaded.loaded
+    ]
+    rows += [
+        {"plugin": b.name, "offers": [], "hooks": [], "origin": b.origin, "broken": b.reason}
+        for b in loaded.broken
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table("offers", "plugin", "hooks", "origin")
+    for row in rows:
+        reason = f"broken: {row['broken']}" if row["broken"] else "\n".join(row["offers"])
+        hooks = "\n".join(hook.removeprefix("mtlkit_") for hook in row["hooks"])
+        table.add_row(reason, row["plugin"], hooks, row["origin"])
+    results.print(table)
+
+
+def schema(plugins: Sequence[Path], blocked: Sequence[str]) -> None:
+    """Print the JSON schema of recipes.
+
+    Args:
+        plugins: files to load too.
+        blocked: names to leave out.
+    """
+    model = recipe_model(Plugins.load(list(plugins), blocked))
+    print(json.dumps(model.model_json_schema(by_alias=True), indent=2))
+
+
+def list_recipes() -> None:
+    """Print the shipped recipes, each with its first comment after the command."""
+    table = Table("recipe", "what it is")
+    for name, path in shipped().items():
+        comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
+        table.add_row(name, " ".join(comments[1:]))
+    results.print(table)
+
+
+def copy_recipe(name: str, to: Path) -> None:
+    """Copy a shipped recipe, and print where it is.
+
+    Args:
+        name: of the recipe.
+        to: file or folder.
+
+    Raises:
+        UsageError: no such recipe, or the file exists.
+    """
+    if name not in shipped():
+        raise UsageError(f"no shipped recipe is called {name!r}; {suggest(name, shipped())}")
+    target = to / f"{name}.yaml" if to.is_dir() else to
+    if target.exists():
+        raise UsageError(f"{target}: exists. Give another name, or move it away")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(shipped()[name], target)
+    print(target)
+
+
+def _say_what_was_not_loaded(engine: Run) -> None:
+    if engine.not_loaded is None:
+        return
+    missing, unused = engine.not_loaded
+    talk.print(f"init_from: {len(missing)} tensors keep their initial values {missing[:3]}")
+    talk.print(f"init_from: {len(unused)} tensors of the checkpoint are not used {unused[:3]}")
+
+
+def _advice(engine: Run, error: Exception) -> str:
+    assert engine.folder is not None  # fit made it
+    if isinstance(error, DivergedError):
+        return (
+            f"the last good checkpoint is {engine.folder / 'last.pt'}. Lower optimizer.lr, or set "
+            "train.clip"
+        )
+    command = ["mtlkit", "run", str(engine.folder / "recipe.yaml"), "--resume", str(engine.folder)]
+    return f"go on with: {shlex.join(command)}"
+
+
+def _show_files(engine: Run) -> None:
+    """Draw pictures and curves, and print the paths of everything in the run folder."""
+    folder = engine.folder
+    assert folder is not None  # fit made it
+    drawn = draw_predictions(engine, folder / "predictions.png", engine.recipe.train.pictures)
+    curves = draw_curves(folder)
+    if curves is None:
+        talk.print("curves       not drawn: pip install 'mtlkit[viz]'", markup=False)
+    best = folder / "best.pt"
+    rows = {
+        "checkpoint": best if best.exists() else folder / "last.pt",
+        "pictures": drawn,
+        "curves": curves,
+        "metrics": folder / "metrics.jsonl",
+    }
+    for name, path in rows.items():
+        if path is not None and path.exists():
+            results.print(f"{name:<12} {path}", soft_wrap=True)

@@ -1,0 +1,134 @@
+"""JSON lines: every number of a run, in its metrics.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlkit.errors import MissingError
+from mtlkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mtlkit.engine import Position, Run
+    from mtlkit.records import EpochRecord, Outcome, StepRecord
+
+FILE = "metrics.jsonl"
+SPEED = "speed/images_per_second"
+
+
+class JsonLines:
+    """Appends a line per logged step and per epoch, each written out at once.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Raises:
+        MissingError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.images, self.seconds, self.seen = 0, 0.0, time.monotonic()
+        try:
+            self.file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._failed(error) from None
+
+    @hookimpl
+    def mtlkit_step_end(self, step: StepRecord) -> None:
+        """Count the step's images and time; write a line if one is due.
+
+        Args:
+            step: the step.
+        """
+        now = time.monotonic()
+        self.images += step.images
+        self.seconds += now - self.seen
+        self.seen = now
+        if step.metrics is None:
+            return
+        speed = self.images / max(self.seconds, 1e-9)
+        self.images, self.seconds = 0, 0.0
+        self._write(step.step, step.epoch, "train", {**step.metrics, SPEED: speed})
+
+    @hookimpl
+    def mtlkit_epoch_end(self, epoch: EpochRecord) -> None:
+        """Write the metrics of validation, whose time is no training time.
+
+        Args:
+            epoch: the epoch.
+        """
+        self._write(epoch.step, epoch.epoch, "val", epoch.val)
+        self.seen = time.monotonic()
+
+    @hookimpl
+    def mtlkit_run_end(self, outcome: Outcome) -> None:
+        """Close the file.
+
+        Args:
+            outcome: not used; the file is closed however the run ended.
+        """
+        with contextlib.suppress(OSError):  # a full disk was told of when the line was written
+            self.file.close()
+
+    def _write(self, step: int, epoch: int, split: str, metrics: Mapping[str, float]) -> None:
+        # JSON has no word for infinity
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        line = json.dumps({"step": step, "epoch": epoch, "split": split, "metrics": finite})
+        try:
+            self.file.write(line + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> MissingError:
+        return MissingError(
+            f"{self.path}: cannot write metrics ({error.strerror}). Free some space, or leave them "
+            "out with --no-plugin jsonl"
+        )
+
+
+def drop_what_comes_again(path: Path, position: Position) -> None:
+    """Remove the lines that a resumed run will write again, and those that are torn.
+
+    Args:
+        path: the file; may be missing.
+        position: where the run goes on.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _is_done(line, position)]
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    beside.replace(path)
+
+
+def _is_done(line: str, position: Position) -> bool:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        if record["split"] == "train":
+            return bool(record["step"] <= position.step)
+        return bool(record["epoch"] < position.epoch)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+@hookimpl
+def mtlkit_run_start(run: Run) -> None:
+    """Record this run in its folder.
+
+    Args:
+        run: the run.
+    """
+    assert run.folder is not None  # fit makes it before it tells anybody
+    path = run.folder / FILE
+    if run.is_resumed:
+        drop_what_comes_again(path, run.position)
+    run.track(JsonLines(path))
