@@ -43,7 +43,38 @@ _HOMES = {
     "load_recipe": "recipe",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = [
+    "Architecture",
+    "AuxiliaryLoss",
+    "AuxiliaryModule",
+    "Balancer",
+    "Batch",
+    "Counts",
+    "Dataset",
+    "Edge",
+    "Encoder",
+    "End",
+    "FeatureSpec",
+    "FieldSpec",
+    "GradientBalancer",
+    "Gradients",
+    "Label",
+    "Losses",
+    "MetricSpec",
+    "MtlkitError",
+    "Output",
+    "Plugins",
+    "Recipe",
+    "Run",
+    "Supervised",
+    "Task",
+    "Transfer",
+    "Weighting",
+    "build_model",
+    "build_objective",
+    "hookimpl",
+    "load_recipe",
+]
 
 if TYPE_CHECKING:
     from mtlkit.contracts import (

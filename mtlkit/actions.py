@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mtlkit import checkpoint
 from mtlkit.check import check_recipe
 from mtlkit.document import parse_document
 from mtlkit.engine import Run
 from mtlkit.errors import DivergedError, InterruptedRun, UsageError, suggest
+from mtlkit.listing import find_recipe
 from mtlkit.metrics import delta_m
-from mtlkit.plugins import KINDS, Plugins
-from mtlkit.recipe import Recipe, load_recipe, recipe_model, recipe_of
+from mtlkit.recipe import Recipe, load_recipe, recipe_of
 from mtlkit.report.curves import draw_curves
 from mtlkit.report.explain import explain as explained
 from mtlkit.report.pictures import draw_predictions
@@ -65,32 +61,6 @@ class Source:
         """
         path = find_recipe(self.recipe)
         return load_recipe(path, self.overrides(), self.plugins, self.blocked, lenient)
-
-
-def shipped() -> dict[str, Path]:
-    """Return the shipped recipes by name."""
-    folder = Path(str(files("mtlkit_recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def find_recipe(name: str) -> Path:
-    """Return a recipe's path: a file, or a shipped recipe of that name.
-
-    Args:
-        name: as given.
-
-    Raises:
-        UsageError: there is neither.
-    """
-    path = Path(name)
-    if path.exists():
-        return path
-    found = shipped().get(name)
-    if found is None:
-        raise UsageError(
-            f"{name}: no such file, and no shipped recipe of that name; {suggest(name, shipped())}"
-        )
-    return found
 
 
 def run(source: Source, out: Path, resume: Path | None) -> None:
@@ -164,9 +134,7 @@ def print_delta_m(metrics: Mapping[str, float], reference: Mapping[str, float], 
         reference: of the baseline.
         run: gives directions.
     """
-    higher = {
-        n: d.higher_is_better for n, d in run.directions.items() if not n.startswith("loss/")
-    }
+    higher = {n: d.higher_is_better for n, d in run.directions.items() if not n.startswith("loss/")}
     every = delta_m(metrics, reference, higher, "all_metrics")
     tasks = delta_m(metrics, reference, higher, "per_task")
     results.print(f"Δm           {every:+.2f} % over all metrics; {tasks:+.2f} % mean of tasks")
@@ -196,89 +164,10 @@ def check(source: Source) -> None:
     )
 
 
-def list_plugins(as_json: bool, plugins: Sequence[Path], blocked: Sequence[str]) -> None:
-    """Print every plugin with what it offers; broken ones last.
-
-    Args:
-        as_json: for programs.
-        plugins: files to load too.
-        blocked: names to leave out.
-    """
-    loaded = Plugins.load(list(plugins), blocked)
-    rows = [
-        {
-            "plugin": plugin.name,
-            "offers": [
-                f"{kind} {name}"
-                for kind in KINDS
-                for name, offered in loaded.types(kind).items()
-                if loaded.owner(offered) == plugin.name
-            ],
-            "hooks": list(plugin.hooks),
-            "origin": plugin.origin,
-            "broken": None,
-        }
-        for plugin in loaded.loaded
-    ]
-    rows += [
-        {"plugin": b.name, "offers": [], "hooks": [], "origin": b.origin, "broken": b.reason}
-        for b in loaded.broken
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("offers", "plugin", "hooks", "origin")
-    for row in rows:
-        reason = f"broken: {row['broken']}" if row["broken"] else "\n".join(row["offers"])
-        hooks = "\n".join(hook.removeprefix("mtlkit_") for hook in row["hooks"])
-        table.add_row(reason, row["plugin"], hooks, row["origin"])
-    results.print(table)
-
-
-def schema(plugins: Sequence[Path], blocked: Sequence[str]) -> None:
-    """Print the JSON schema of recipes.
-
-    Args:
-        plugins: files to load too.
-        blocked: names to leave out.
-    """
-    model = recipe_model(Plugins.load(list(plugins), blocked))
-    print(json.dumps(model.model_json_schema(by_alias=True), indent=2))
-
-
-def list_recipes() -> None:
-    """Print the shipped recipes, each with its first comment after the command."""
-    table = Table("recipe", "what it is")
-    for name, path in shipped().items():
-        comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
-        table.add_row(name, " ".join(comments[1:]))
-    results.print(table)
-
-
-def copy_recipe(name: str, to: Path) -> None:
-    """Copy a shipped recipe, and print where it is.
-
-    Args:
-        name: of the recipe.
-        to: file or folder.
-
-    Raises:
-        UsageError: no such recipe, or the file exists.
-    """
-    if name not in shipped():
-        raise UsageError(f"no shipped recipe is called {name!r}; {suggest(name, shipped())}")
-    target = to / f"{name}.yaml" if to.is_dir() else to
-    if target.exists():
-        raise UsageError(f"{target}: exists. Give another name, or move it away")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(shipped()[name], target)
-    print(target)
-
-
 def _say_what_was_not_loaded(engine: Run) -> None:
-    if engine.not_loaded is None:
+    if engine.learner.not_loaded is None:
         return
-    missing, unused = engine.not_loaded
+    missing, unused = engine.learner.not_loaded
     talk.print(f"init_from: {len(missing)} tensors keep their initial values {missing[:3]}")
     talk.print(f"init_from: {len(unused)} tensors of the checkpoint are not used {unused[:3]}")
 

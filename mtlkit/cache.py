@@ -48,7 +48,8 @@ class RamMemory:
     """Records in shared memory."""
 
     def __init__(self, count: int, size: int) -> None:
-        self.records = torch.zeros(count, size, dtype=torch.uint8).share_memory_()
+        self.records = torch.zeros(count, size, dtype=torch.uint8)
+        self.records.share_memory_()  # type: ignore[no-untyped-call]
 
     def read(self, index: int) -> bytes:
         """Return a record, or zeros.
@@ -56,7 +57,8 @@ class RamMemory:
         Args:
             index: its number.
         """
-        return self.records[index].numpy().tobytes()
+        record: bytes = self.records[index].numpy().tobytes()
+        return record
 
     def write(self, index: int, record: bytes) -> None:
         """Keep a record.
@@ -112,8 +114,8 @@ class DiskMemory:
 
     def _failed(self, error: OSError) -> MissingError:
         return MissingError(
-            f"{self.path}: cannot keep samples here ({error.strerror}). Set MTLKIT_CACHE to another "
-            "folder, or loader.cache to none"
+            f"{self.path}: cannot keep samples here ({error.strerror}). Set MTLKIT_CACHE to "
+            "another folder, or loader.cache to none"
         )
 
 
@@ -201,7 +203,9 @@ def unpack(record: bytes, fields: Mapping[str, Tensor]) -> dict[str, Tensor] | N
     return sample
 
 
-def cached(dataset: Dataset, split: str, wants: frozenset[str], cache: str) -> TorchDataset[dict[str, Tensor]]:
+def cached(
+    dataset: Dataset, split: str, wants: frozenset[str], cache: str
+) -> TorchDataset[dict[str, Tensor]]:
     """Return a split of the data set, its samples kept as the recipe asks.
 
     Args:
@@ -218,7 +222,9 @@ def cached(dataset: Dataset, split: str, wants: frozenset[str], cache: str) -> T
     size = record_size(fields)
     if cache == "ram":
         return CachedSplit(source, fields, RamMemory(len(source), size))  # type: ignore[arg-type]
-    path = cache_folder() / "samples" / f"{dataset.type_name()}-{split}-{_key(dataset, split, wants)}"
+    path = (
+        cache_folder() / "samples" / f"{dataset.type_name()}-{split}-{_key(dataset, split, wants)}"
+    )
     return CachedSplit(source, fields, DiskMemory(path, size))
 
 

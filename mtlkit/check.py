@@ -1,4 +1,4 @@
-"""What can be known of a recipe before any data is read: everything built and run on meta tensors."""
+"""What can be known of a recipe before data is read: everything built and run on meta tensors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def _check_shapes(recipe: Recipe, losses: Losses) -> None:
         wanted = (images, task.channels) if task.vector else (images, task.channels, *size)
         _check_shape(output.predictions[name].shape, wanted, f"task {name!r}: the prediction")
         if losses.tasks[name].ndim:
-            raise PluginError(f"task {name!r}: the loss must be a scalar. Reduce with nn.masked_mean")
+            raise PluginError(
+                f"task {name!r}: the loss must be a scalar. Reduce with nn.masked_mean"
+            )
     for key, transferred in output.transfers.items():
         wanted = tuple(output.predictions[key[-2]].shape)
         _check_shape(transferred.shape, wanted, f"edge {' → '.join(key[:-1])}: the transfer")
@@ -112,7 +114,9 @@ def _check_shapes(recipe: Recipe, losses: Losses) -> None:
 
 def _check_shape(found: torch.Size, wanted: tuple[int, ...], what: str) -> None:
     if tuple(found) != wanted:
-        raise PluginError(f"{what} has shape {tuple(found)}, it must have {wanted}. Mend the plugin")
+        raise PluginError(
+            f"{what} has shape {tuple(found)}, it must have {wanted}. Mend the plugin"
+        )
 
 
 def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterator[Fault]:

@@ -41,8 +41,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             beside.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise MissingError(
-            f"{path}: cannot write the checkpoint ({reason}); the last one is kept. Free some space, "
-            "or choose another folder with --out"
+            f"{path}: cannot write the checkpoint ({reason}); the last one is kept. Free some "
+            "space, or choose another folder with --out"
         ) from None
 
 
@@ -78,16 +78,16 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: holds objects that could run code, so it was not loaded. Use a checkpoint that "
-            "mtlkit wrote"
+            f"{path}: holds objects that could run code, so it was not loaded. Use a checkpoint "
+            "that mtlkit wrote"
         ) from None
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0][:120] or type(error).__name__
         raise CheckpointError(
-            f"{path}: is damaged or incomplete ({reason}). Use another checkpoint of the run"
+            f"{path}: is damaged or incomplete ({reason}). Use another checkpoint"
         ) from None
     if not isinstance(state, dict) or "format" not in state:
-        raise CheckpointError(f"{path}: is no checkpoint of mtlkit. Give a run folder or its best.pt")
+        raise CheckpointError(f"{path}: is no checkpoint of mtlkit. Give a run folder")
     if state["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: has format {state['format']}, this release reads {FORMAT}. Use the release of "

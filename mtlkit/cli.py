@@ -1,4 +1,4 @@
-"""The command line: thin commands over `mtlkit.actions`; imports only typer, so that --help is quick."""
+"""The command line: thin commands over `actions` and `listing`; only typer is imported at once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(help="List the shipped recipes, or copy one.", invoke_without_command=True)
+recipes_app = typer.Typer(
+    help="List the shipped recipes, or copy one.", invoke_without_command=True
+)
 app.add_typer(recipes_app, name="recipes")
 
 RecipeArgument = Annotated[str, typer.Argument(help="a YAML file, or the name of a shipped recipe")]
@@ -156,26 +158,26 @@ def plugins(
     no_plugin: BlockOption = [],
 ) -> None:
     """List every loaded plugin, what it offers and where it came from."""
-    from mtlkit import actions
+    from mtlkit import listing
 
-    actions.list_plugins(as_json, plugin, no_plugin)
+    listing.list_plugins(as_json, plugin, no_plugin)
 
 
 @app.command()
 def schema(plugin: PluginOption = [], no_plugin: BlockOption = []) -> None:
     """Print the JSON schema of recipes, with every loaded plugin."""
-    from mtlkit import actions
+    from mtlkit import listing
 
-    actions.schema(plugin, no_plugin)
+    listing.schema(plugin, no_plugin)
 
 
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
     """List the shipped recipes, or copy one."""
     if context.invoked_subcommand is None:
-        from mtlkit import actions
+        from mtlkit import listing
 
-        actions.list_recipes()
+        listing.list_recipes()
 
 
 @recipes_app.command()
@@ -184,9 +186,9 @@ def copy(
     to: Annotated[Path, typer.Argument(help="file or folder to write")] = Path(),
 ) -> None:
     """Copy a shipped recipe, to change it."""
-    from mtlkit import actions
+    from mtlkit import listing
 
-    actions.copy_recipe(name, to)
+    listing.copy_recipe(name, to)
 
 
 def _closing(call: Callable[[], None]) -> int:

@@ -121,7 +121,8 @@ class Collate:
         labels: dict[str, Label] = {}
         for name, blank in self.blanks.items():
             pairs = [_label(sample.get(name, blank)) for sample in samples]
-            label = Label(*(torch.stack(parts) for parts in zip(*pairs, strict=True)))
+            values, masks = zip(*pairs, strict=True)
+            label = Label(torch.stack(values), torch.stack(masks))
             if label.valid.any():
                 labels[name] = label
         plain = [n for n in samples[0] if n != "image" and n not in self.blanks]
@@ -138,7 +139,9 @@ def _label(value: Tensor) -> tuple[Tensor, Tensor]:
     return value.to_label()
 
 
-def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[DataLoader[Batch], BatchOrder]:
+def build_loader(
+    recipe: Recipe, split: str, device: torch.device
+) -> tuple[DataLoader[Batch], BatchOrder]:
     """Return the loader of a split and what decides its order.
 
     Args:

@@ -1,4 +1,4 @@
-"""Device, precision, memory format, seeds and threads: the only file that knows hardware by name."""
+"""Device, precision, memory format, seeds, threads: the only file that knows hardware by name."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _need_cuda(device: torch.device) -> None:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found <= (device.index or 0):
         raise MissingError(
-            f"train.device: {device}: torch {torch.__version__} sees {found} CUDA devices here. Use "
-            "--device cpu, or install a driver and a CUDA build of torch"
+            f"train.device: {device}: torch {torch.__version__} sees {found} CUDA devices here. "
+            "Use --device cpu, or install a driver and a CUDA build of torch"
         )
 
 
@@ -79,9 +79,11 @@ def _has_native_bf16(device: torch.device) -> bool:
 
 
 def _is_bf16_fast() -> bool:
-    """oneDNN also emulates bf16 on AVX512 without instructions for it, slower than fp32."""
+    """OneDNN also emulates bf16 on AVX512 without instructions for it, slower than fp32."""
     cpu: Any = torch.cpu
-    checks = [getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    checks = [
+        getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
     return any(check() for check in checks if check is not None)
 
 
@@ -113,7 +115,8 @@ def to_device(module: nn.Module, placement: Placement) -> nn.Module:
         module: any.
         placement: from `place`.
     """
-    return module.to(placement.device, memory_format=torch.channels_last)
+    moved: nn.Module = module.to(memory_format=torch.channels_last).to(placement.device)
+    return moved
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
@@ -166,7 +169,7 @@ def seed_everything(seed: int) -> None:
         seed: any.
     """
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # plugins may use the global generator
+    np.random.seed(seed % 2**32)  # plugins may use the global generator
     random.seed(seed)
 
 
@@ -177,22 +180,23 @@ def seeded_draws(*seeds: int) -> Iterator[None]:
     Args:
         seeds: such as (seed, epoch, index).
     """
-    state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    state = random.getstate(), np.random.get_state()
     mixed = np.random.SeedSequence(seeds).generate_state(2, np.uint32)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(mixed[0]) << 31 | int(mixed[1]) >> 1)
-        np.random.seed(int(mixed[0]))  # noqa: NPY002
+        np.random.seed(int(mixed[0]))
         random.seed(int(mixed[1]))
         try:
             yield
         finally:
             random.setstate(state[0])
-            np.random.set_state(state[1])  # noqa: NPY002
+            np.random.set_state(state[1])
 
 
 def rng_state() -> dict[str, Any]:
     """Return the state of every generator as tensors and plain values."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    legacy: Any = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, gauss = legacy
     version, words, gauss_next = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
@@ -217,7 +221,7 @@ def restore_rng(state: Mapping[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
         kind, keys, position, has_gauss, gauss = state["numpy"]
         words = keys.numpy().astype(np.uint32)
-        np.random.set_state((kind, words, position, has_gauss, gauss))  # noqa: NPY002
+        np.random.set_state((kind, words, position, has_gauss, gauss))
         version, integers, gauss_next = state["python"]
         random.setstate((version, tuple(integers), gauss_next))
         if "cuda" in state and torch.cuda.device_count() == len(state["cuda"]):

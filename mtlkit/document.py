@@ -109,7 +109,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such recipe. `mtlkit recipes` lists the shipped ones") from None
+        raise UsageError(
+            f"{path}: no such recipe. `mtlkit recipes` lists the shipped ones"
+        ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: not a text file in UTF-8. Give a recipe in YAML") from None
     except OSError as error:
@@ -166,14 +168,13 @@ def _override(document: Document, dotted: str, value: Any) -> None:
             raise RecipeError([Fault(where, "", f"{part!r} is not the number of an entry")])
         if not isinstance(node, dict | list):
             raise RecipeError([Fault(where, "", f"nothing can be set below {location[-2]!r}")])
+        holder: Any = node
         if len(location) == len(parents) + 1:
-            node[key] = value  # type: ignore[index]
-        elif isinstance(node, dict):
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
+            holder[key] = value
         else:
-            node = node[key]  # type: ignore[call-overload]
+            if isinstance(node, dict) and node.get(key) is None:
+                node[key] = {}
+            node = holder[key]
     document.lines = {k: v for k, v in document.lines.items() if k[: len(location)] != location}
     document.lines[location] = where
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 import torchmetrics
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlkit.contracts import Balancer
-from mtlkit.data import Batch
 from mtlkit.device import Placement, autocast, move
 from mtlkit.errors import Fault, suggest
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
-from mtlkit.structures import LABEL_UNIT, Label, Losses, MetricSpec
+from mtlkit.structures import LABEL_UNIT, Batch, Losses, MetricSpec
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Evaluation:
         Args:
             batches: of the split, on any device.
         """
-        modules = (self.objective, self.balancer)
+        modules: tuple[nn.Module, ...] = (self.objective, self.balancer)
         training = [module.training for module in modules]
         for module in modules:
             module.eval()
@@ -130,39 +130,45 @@ class Evaluation:
 
     def _run(self, batches: Iterable[Batch]) -> dict[str, float]:
         metrics = {
-            f"{task}/{key}": spec.metric.to(self.placement.device)
+            task: _collection(specs).to(self.placement.device)
             for task, specs in task_metrics(self.recipe).items()
-            for key, spec in specs.items()
         }
         sums: dict[str, Tensor] = {}
         images: dict[str, int] = {}
         for batch in batches:
-            batch = move(batch, self.placement.device)
+            here = move(batch, self.placement.device)
             with autocast(self.placement):
-                losses = self.objective(batch)
+                losses = self.objective(here)
             present = {n: x for n, x in losses.tasks.items() if n in losses.present}
             total = self.balancer.total(present) if present else next(iter(losses.tasks.values()))
             for name, value in loss_values(losses, total).items():
-                sums[name] = sums.get(name, 0) + value.double() * len(batch.image)
-                images[name] = images.get(name, 0) + len(batch.image)
-            self._update(metrics, losses, batch)
+                sums[name] = sums.get(name, 0) + value.double() * len(here.image)
+                images[name] = images.get(name, 0) + len(here.image)
+            for task, collection in metrics.items():
+                label = self.recipe.tasks[task].read(here.labels)
+                if label is not None:
+                    collection.update(losses.output.predictions[task], label)
         found = {name: float(value) / images[name] for name, value in sums.items()}
-        return found | _computed(metrics)
-
-    def _update(
-        self, metrics: Mapping[str, torchmetrics.Metric], losses: Losses, batch: Batch
-    ) -> None:
-        labels: dict[str, Label | None] = {
-            name: task.read(batch.labels) for name, task in self.recipe.tasks.items()
-        }
-        for key, metric in metrics.items():
-            task = key.partition("/")[0]
-            label = labels[task]
-            if label is not None:
-                metric.update(losses.output.predictions[task].float(), label)
+        for task, collection in metrics.items():
+            found |= _computed(task, collection)
+        return found
 
 
-def _computed(metrics: Mapping[str, torchmetrics.Metric]) -> dict[str, float]:
-    values = {key: metric.compute() for key, metric in metrics.items() if metric.update_called}
-    numbers = {key: float(value) for key, value in values.items()}
-    return {key: number for key, number in numbers.items() if number == number}
+def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollection:
+    """Return the metrics of a task; those of one family share their states and are updated once.
+
+    torchmetrics could find equal states by itself, but goes by their values after one batch, which
+    can be equal by chance.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, spec in specs.items():
+        groups.setdefault(getattr(spec.metric, "family", name), []).append(name)
+    return torchmetrics.MetricCollection(
+        {name: spec.metric for name, spec in specs.items()}, compute_groups=list(groups.values())
+    )
+
+
+def _computed(task: str, collection: torchmetrics.MetricCollection) -> dict[str, float]:
+    values = {name: metric.compute() for name, metric in collection.items() if metric.update_called}
+    numbers = {f"{task}/{name}": float(value) for name, value in values.items()}
+    return {name: number for name, number in numbers.items() if not math.isnan(number)}

@@ -45,9 +45,9 @@ def _without_tags(loc: Location, data: Any) -> Location:
     """Return the keys as the file has them: pydantic adds the chosen type of each union."""
     kept: list[Key] = []
     for key in loc:
-        if isinstance(data, dict) and key in data:
-            data = data[key]
-        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+        if (isinstance(data, dict) and key in data) or (
+            isinstance(data, list) and isinstance(key, int) and key < len(data)
+        ):
             data = data[key]
         elif isinstance(data, dict) and key == data.get("type"):
             continue
@@ -140,13 +140,17 @@ def _field_model(current: Any, key: Key, data: Any) -> Any:
     field = current.model_fields.get(key)
     if field is None:
         return None
-    models = [m for m in _flatten(field.annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+    models = [
+        m for m in _flatten(field.annotation) if isinstance(m, type) and issubclass(m, BaseModel)
+    ]
     tagged = [
         m
         for m in models
-        if isinstance(data, dict) and "type" in m.model_fields and m.model_fields["type"].default == data.get("type")
+        if isinstance(data, dict)
+        and "type" in m.model_fields
+        and m.model_fields["type"].default == data.get("type")
     ]
-    return (tagged or models or [None])[0]
+    return next(iter(tagged or models), None)
 
 
 def _flatten(annotation: Any) -> Iterator[Any]:

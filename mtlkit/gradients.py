@@ -58,7 +58,9 @@ def probe(objective: Objective, losses: Losses) -> Reach:
     own = frozenset(_reached(losses.own, named)) if losses.own is not None else frozenset()
     for name in own:
         if reach[name]:
-            raise UsageError(f"an own loss and the task losses both move {name}. Detach one of them")
+            raise UsageError(
+                f"an own loss and the task losses both move {name}. Detach one of them"
+            )
     return Reach(
         {name: frozenset(tasks) for name, tasks in reach.items()},
         {name: p.ndim for name, p in named.items()},
@@ -120,10 +122,12 @@ class Backward:
             losses: of one batch.
             share: of the step that this batch makes, 1 over the number of batches.
         """
-        total = self._total({name: losses.tasks[name] for name in losses.tasks if name in losses.present})
+        total = self._total(
+            {name: losses.tasks[name] for name in losses.tasks if name in losses.present}
+        )
         everything = total if losses.own is None else total + losses.own
         if everything.requires_grad:
-            (everything * share).backward()
+            (everything * share).backward()  # type: ignore[no-untyped-call]
         return total.detach()
 
     def _total(self, present: dict[str, Tensor]) -> Tensor:

@@ -88,8 +88,8 @@ def graph_problems(tasks: Sequence[str], edges: Sequence[Edge]) -> Iterator[str]
     for task, share in shares(edges).items():
         if share > 1 + 1e-9:
             yield (
-                f"the edges charged to task {task!r} weigh {share:g} together, which leaves its own "
-                "loss a negative share. Lower their weights to a sum of at most 1"
+                f"the edges charged to task {task!r} weigh {share:g} together, which leaves its "
+                "own loss a negative share. Lower their weights to a sum of at most 1"
             )
     names = [network_name(edge) for edge in edges if len(edge.hops) == 2]
     for name in sorted({n for n in names if names.count(n) > 1}):

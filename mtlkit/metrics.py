@@ -1,7 +1,7 @@
 """Metrics that are updated with (prediction, Label), an adapter for others, and Δm.
 
-Metrics of one family have identical states and differ in what they compute from them, so that a
-`torchmetrics.MetricCollection` merges them and counts every batch once. An update never waits for
+Metrics with an equal `family` have identical states and differ in what they compute from them, so
+that an evaluation counts every batch once for all of them. An update never waits for
 the device: it neither reads a value nor indexes by a mask.
 """
 
@@ -43,6 +43,7 @@ class _ClassMetric(Metric):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
+        self.family = f"{classes} classes"  # those with equal families share states
         counts, share = torch.zeros(classes, classes).long(), torch.zeros(()).double()
         self.add_state("confusion", counts, dist_reduce_fx="sum")
         self.add_state("iou", share, dist_reduce_fx="sum")
@@ -113,6 +114,7 @@ class _DistanceMetric(Metric):
 
     full_state_update = False
     higher_is_better = False
+    family = "distances"
 
     absolute: Tensor  # Σ|p − g|, float64
     relative: Tensor  # Σ|p − g|/g, float64

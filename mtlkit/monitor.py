@@ -15,7 +15,7 @@ from mtlkit.errors import DivergedError
 
 
 class Monitor:
-    """Means since the last line and over the epoch, and the first step at which a loss was no number.
+    """Means since the last line and over the epoch, and the first step whose loss is no number.
 
     Args:
         names: every value that may come, in the order in which a fault is looked for.

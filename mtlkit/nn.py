@@ -103,7 +103,8 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    big: Tensor = functional.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
+    return big
 
 
 def conv_block(channels: Sequence[int], norm: bool) -> nn.Sequential:
@@ -152,7 +153,7 @@ class Trunk(nn.Module):
         Args:
             features: the encoder's maps, finest first.
         """
-        x = None
+        x: Tensor | None = None
         for block, feature, ratio in zip(self.blocks, reversed(features), self.ratios, strict=True):
             x = block(feature if x is None else torch.cat((x, feature), 1))
             x = resize(x, [side * ratio for side in x.shape[-2:]])

@@ -14,7 +14,7 @@ from mtlkit.device import without_autocast
 from mtlkit.graph import shares
 from mtlkit.model import MultiTaskModel
 from mtlkit.recipe import Recipe
-from mtlkit.structures import Batch, Counts, EdgeKey, Label, Losses, Output, counts_of
+from mtlkit.structures import Batch, Counts, EdgeKey, Losses, Output, counts_of
 
 
 def task_losses(
@@ -26,8 +26,8 @@ def task_losses(
 ) -> dict[str, Tensor]:
     """Return the N task losses: edges mix, auxiliary losses add.
 
-    L_t = w_t·[(1 - Λ_t)·direct_t + Σ λ_e·edge_e + Σ μ_a·aux_a], with Λ_t the sum of λ over all edges
-    charged to t, drawn in this step or not.
+    L_t = w_t·[(1 - Λ_t)·direct_t + Σ λ_e·edge_e + Σ μ_a·aux_a], with Λ_t the sum of λ over all
+    edges charged to t, drawn in this step or not.
 
     Args:
         tasks: by name; give the weights w_t.
@@ -114,7 +114,9 @@ class Objective(nn.Module):
         transfers, own, present = {}, [], {n for n, end in ends.items() if end.is_labelled}
         for edge in edges:
             source, target = ends[edge.hops[0]], ends[edge.hops[-1]]
-            transfer = Transfer(source, target, self.model.network(edge), output.transfers[edge.key])
+            transfer = Transfer(
+                source, target, self.model.network(edge), output.transfers[edge.key]
+            )
             transfers[edge.key] = edge.loss(transfer)
             own.append(edge.own_loss(transfer))
             if edge.applies(transfer):
@@ -155,7 +157,9 @@ def _direct(end: End, output: Output, name: str) -> Tensor:
     """Return the loss of the final map and the side maps; 0 on the graph without a label."""
     sides = output.auxiliary.get(name, [])
     if end.label is None:
-        return torch.stack([0.0 * p.sum() for p in (end.prediction, *(s.prediction for s in sides))]).sum()
+        return torch.stack(
+            [0.0 * p.sum() for p in (end.prediction, *(s.prediction for s in sides))]
+        ).sum()
     loss = output.final_weight * end.task.loss(end.prediction, end.label)
     for side in sides:
         loss = loss + side.weight * end.task.loss(side.prediction, end.label)

@@ -128,7 +128,9 @@ class CosineSection(_Schedule):
             epoch: epochs done, with fraction.
             epochs: epochs in all.
         """
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1, epoch / epochs)))
+        return self.final + (1 - self.final) * 0.5 * (
+            1 + math.cos(math.pi * min(1, epoch / epochs))
+        )
 
 
 class PolySection(_Schedule):
@@ -183,8 +185,7 @@ def build_optimizer(
         if not names and group not in optional:
             tops = sorted({".".join(n.split(".")[:2]) for n in named})
             raise UsageError(
-                f"{group.match!r} matches no parameter; module paths begin with: "
-                + ", ".join(tops)
+                f"{group.match!r} matches no parameter; module paths begin with: " + ", ".join(tops)
             )
         if names:
             parameters.append(_group(section, group, [named.pop(n) for n in names]))
@@ -207,7 +208,11 @@ def _make(
     fused = _fused(parameters)
     if isinstance(section, SGDSection):
         return SGD(
-            parameters, lr=section.lr, momentum=section.momentum, nesterov=section.nesterov, fused=fused
+            parameters,
+            lr=section.lr,
+            momentum=section.momentum,
+            nesterov=section.nesterov,
+            fused=fused,
         )
     kind = Adam if isinstance(section, AdamSection) else AdamW
     return kind(parameters, lr=section.lr, betas=section.betas, eps=section.eps, fused=fused)

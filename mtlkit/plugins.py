@@ -80,7 +80,7 @@ class Plugins:
 
         Args:
             files: single-file plugins.
-            blocked: names to leave out, whole ("mtlkit_plugins.trackers.progress") or the last part.
+            blocked: names to leave out, whole ("mtlkit_plugins.trackers.progress") or last part.
 
         Raises:
             PluginError: a file is missing or broken, or two plugins offer one type name.
@@ -137,7 +137,9 @@ class Plugins:
             if hook not in known:
                 raise PluginError(f"{origin}: no hook is called {hook!r}; {suggest(hook, known)}")
             if hook not in hooks:
-                raise PluginError(f"{origin}: mark {hook} with @mtlkit.hookimpl, or it is not called")
+                raise PluginError(
+                    f"{origin}: mark {hook} with @mtlkit.hookimpl, or it is not called"
+                )
         if not hooks:
             if origin.startswith("mtlkit "):
                 return
@@ -181,7 +183,9 @@ class Plugins:
             )
         missing = sorted(getattr(offered, "__abstractmethods__", ()))
         if missing:
-            raise PluginError(f"{plugin.origin}: {offered.__name__} must define {', '.join(missing)}")
+            raise PluginError(
+                f"{plugin.origin}: {offered.__name__} must define {', '.join(missing)}"
+            )
         name = offered.type_name()
         if name in found and found[name] is not offered:
             raise PluginError(
@@ -219,7 +223,9 @@ def _import_file(file: Path) -> ModuleType:
     elif known is not None or importlib.util.find_spec(file.stem) is not None:
         found = getattr(known, "__file__", None) or "an installed module"
         if found != path and not _is_same(importlib.util.find_spec(file.stem), path):
-            raise PluginError(f"{file}: {file.stem!r} is the name of another module. Rename the file")
+            raise PluginError(
+                f"{file}: {file.stem!r} is the name of another module. Rename the file"
+            )
     if folder not in sys.path:
         sys.path.insert(0, folder)  # spawned workers inherit sys.path
     importlib.invalidate_caches()

@@ -1,4 +1,4 @@
-"""The recipe: a frozen model made from the loaded plugins, read from YAML with all faults at once."""
+"""The recipe: a frozen model made from the loaded plugins, read with all faults at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -104,7 +105,12 @@ class Recipe(Section):
     def _key_names_the_task(cls, tasks: Any) -> Any:
         if not isinstance(tasks, dict):
             return tasks
-        return {k: {"type": k, **t, "name": k} for k, v in tasks.items() if isinstance(t := v or {}, dict)}
+        return {
+            name: {"type": name, **(task or {}), "name": name}
+            if isinstance(task or {}, dict)
+            else task
+            for name, task in tasks.items()
+        }
 
     @property
     def loaded(self) -> Plugins:
@@ -139,18 +145,19 @@ def recipe_model(plugins: Plugins) -> type[Recipe]:
     Args:
         plugins: what is loaded.
     """
-    edge, auxiliary = _union(plugins, "edge"), _union(plugins, "auxiliary loss")
-    return create_model(
-        "Recipe",
-        __base__=Recipe,
-        data=(_union(plugins, "dataset"), ...),
-        encoder=(_union(plugins, "encoder") | None, None),
-        architecture=(_union(plugins, "architecture"), ...),
-        tasks=(dict[str, _union(plugins, "task")], Field(min_length=1)),  # type: ignore[misc]
-        edges=(tuple[edge, ...], ()),  # type: ignore[valid-type]
-        auxiliary_losses=(tuple[auxiliary, ...], ()),  # type: ignore[valid-type]
-        weighting=(_union(plugins, "weighting"), ...),
-    )
+    task, edge = _union(plugins, "task"), _union(plugins, "edge")
+    auxiliary = _union(plugins, "auxiliary loss")
+    fields: dict[str, Any] = {
+        "data": (_union(plugins, "dataset"), ...),
+        "encoder": (_union(plugins, "encoder") | None, None),
+        "architecture": (_union(plugins, "architecture"), ...),
+        "tasks": (GenericAlias(dict, (str, task)), Field(min_length=1)),
+        "edges": (GenericAlias(tuple, (edge, ...)), ()),
+        "auxiliary_losses": (GenericAlias(tuple, (auxiliary, ...)), ()),
+        "weighting": (_union(plugins, "weighting"), ...),
+    }
+    model: type[Recipe] = create_model("Recipe", __base__=Recipe, **fields)
+    return model
 
 
 def _union(plugins: Plugins, kind: str) -> Any:
@@ -159,7 +166,7 @@ def _union(plugins: Plugins, kind: str) -> Any:
         return Annotated[Any, AfterValidator(partial(_refuse, kind))]
     if len(classes) == 1:
         return classes[0]
-    return Annotated[reduce(or_, classes), Field(discriminator="type")]  # type: ignore[arg-type]
+    return Annotated[reduce(or_, classes), Field(discriminator="type")]
 
 
 def _refuse(kind: str, value: Any) -> Any:

@@ -197,6 +197,8 @@ def counts_of(valid: Tensor) -> Counts:
 def mean_counts(parts: list[Mapping[str, Counts]]) -> dict[str, Counts]:
     """Return the mean over micro-batches of each task's denominators."""
     return {
-        name: Counts(*(torch.stack(same).mean() for same in zip(*(p[name] for p in parts), strict=True)))
+        name: Counts(
+            *(torch.stack(same).mean() for same in zip(*(p[name] for p in parts), strict=True))
+        )
         for name in parts[0]
     }

@@ -29,7 +29,7 @@ class LabelKind(Protocol):
         """Return a map of one sample in which nothing is valid."""
 
 
-class ClassMap(tv_tensors.Mask):
+class ClassMap(tv_tensors.Mask):  # type: ignore[misc]  # torchvision has no types
     """Class ids, (H,W) uint8; `VOID` is no class."""
 
     def to_label(self) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ class ClassMap(tv_tensors.Mask):
         return cls(torch.full(size, VOID, dtype=torch.uint8))
 
 
-class _DistanceMap(tv_tensors.Mask):
+class _DistanceMap(tv_tensors.Mask):  # type: ignore[misc]
     """Distances, (1,H,W) float; NaN is invalid."""
 
     def to_label(self) -> tuple[Tensor, Tensor]:
@@ -147,20 +147,22 @@ class Augmentation(BaseModel):
 
     def _cropped(self, value: Tensor, window: tuple[slice, slice], scale: float) -> Tensor:
         if isinstance(value, tv_tensors.Image):
-            return tv_tensors.Image(_enlarged(value, window, "bilinear"))
+            enlarged: Tensor = tv_tensors.Image(_enlarged(value, window, "bilinear"))
+            return enlarged
         if not isinstance(value, LabelKind):
             return value
         enlarged = _enlarged(value, window, "nearest")
         if self.masks == "official" and isinstance(value, _DistanceMap):
             before = value.as_subclass(Tensor).isfinite()
             enlarged = torch.where(before, enlarged.nan_to_num(0.0), torch.nan)
-        kind = type(value)(enlarged)  # type: ignore[call-arg]
+        kind = type(value)(enlarged)
         return kind.zoomed(scale) if self.zoom_values == "rescaled" else kind
 
 
 def _flipped(value: Tensor) -> Tensor:
     if isinstance(value, tv_tensors.Image | LabelKind):
-        return tv_tensors.wrap(value.as_subclass(Tensor).flip(-1), like=value)
+        flipped: Tensor = tv_tensors.wrap(value.as_subclass(Tensor).flip(-1), like=value)
+        return flipped
     return value
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlkit.errors import MissingError
-from mtlkit.evaluation import Direction
 from mtlkit.report.table import LOSS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from mtlkit.evaluation import Direction
 
 WIDE_RANGE = 10  # largest over smallest value from which a loss is easier to read on a log scale
 PANEL = (4.8, 3.2)  # inches
@@ -167,7 +168,9 @@ def _draw(axes: Axes, panel: Panel, curves: Curves) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9 if len(panel.names) < MANY else 7)
-    if panel.is_loss and _spans_widely([c.values for (_, n), c in curves.items() if n in panel.names]):
+    if panel.is_loss and _spans_widely(
+        [c.values for (_, n), c in curves.items() if n in panel.names]
+    ):
         axes.set_yscale("log")
 
 

@@ -34,10 +34,11 @@ def explain(recipe: Recipe) -> RenderableType:
     lines = [f"shared by two or more tasks: {len(shared)} parameters"]
     if checked.reach.last_shared is not None:
         lines.append(f"last shared weight: {checked.reach.last_shared.removeprefix('model.')}")
+    edges: list[RenderableType] = [edge_table(recipe), ""] if recipe.edges else []
     return Group(
         graph_tree(recipe),
         "",
-        *([edge_table(recipe), ""] if recipe.edges else []),
+        *edges,
         cost_table(recipe),
         Text("\n".join(lines), style="dim"),
         "",

@@ -23,7 +23,10 @@ from mtlkit.transforms import ClassMap
 if TYPE_CHECKING:
     from mtlkit.engine import Run
 
-LEAST_WIDTH, MOST_WIDTH = 256, 512  # pixels of a tile; smaller maps are enlarged, larger ones thinned
+LEAST_WIDTH, MOST_WIDTH = (
+    256,
+    512,
+)  # pixels of a tile; smaller maps are enlarged, larger ones thinned
 INVALID = 24  # grey level where a label counts for nothing; darker than any class's grey
 PAPER, INK = "white", (32, 32, 32)
 TEXT_SIZE, TITLE_SIZE = 16, 22
@@ -50,26 +53,26 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A word or, with a colour, an entry of a class key; never broken between lines."""
+
+    text: str
+    colour: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Columns that share a title and a legend.
 
     Args:
         title: above all of them; may be empty.
         columns: title to pictures, (K,3,H,W), uint8.
-        legend: what stands below, as items to lay out in lines.
+        legend: what stands below.
     """
 
     title: str
     columns: dict[str, Tensor]
     legend: list[Item]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A word or, with a colour, an entry of a class key; never broken between lines."""
-
-    text: str
-    colour: tuple[int, int, int] | None = None
 
 
 def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Path | None:
@@ -91,32 +94,26 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
         MissingError: the file cannot be written.
     """
     tasks = {n: t for n, t in run.recipe.tasks.items() if t.evaluate and not t.vector}
-    chosen = spread(run.loader(split)[1].count, count)
+    chosen = _spread(run.loader(split)[1].count, count)
     if not chosen or not tasks:
         return None
     with _evaluating(run.model), seeded_draws(run.recipe.seed, 0):
         image, maps = _predict(run, split, chosen, tasks)
-    groups = [Group("", {"image": _bytes(image)}, [])]
-    for name, task in tasks.items():
-        groups.append(_group(name, task, maps[name], run.recipe.data.offers[task.reads[0]]))
-    _write(_sheet(groups, chosen), path)
+    offers = run.recipe.data.offers
+    groups = [_group(n, task, maps[n], offers[task.reads[0]]) for n, task in tasks.items()]
+    _write(_sheet([Group("", {"image": _bytes(image)}, []), *groups], chosen), path)
     return path
 
 
-def spread(size: int, count: int) -> list[int]:
-    """Return numbers of samples that lie evenly over a split, in order and without repeats.
-
-    Args:
-        size: samples of the split.
-        count: most numbers to return.
-    """
+def _spread(size: int, count: int) -> list[int]:
+    """Return numbers of samples that lie evenly over a split, in order and without repeats."""
     count = min(size, count)
     return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Run without gradients in evaluation mode, then give every module its own mode back."""
+    """Evaluate without gradients, then give every module its own mode back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -175,9 +172,9 @@ def _joined(parts: Sequence[Maps]) -> Maps:
 
 def _group(name: str, task: Task, maps: Maps, spec: FieldSpec) -> Group:
     together = torch.cat(maps.values)  # one call: one scale
-    pictures = list(_bytes(task.render(together)).split(len(maps.valid)))
+    pictures = list(_bytes(task.render(together)).chunk(len(maps.values)))
     pictures[0] = torch.where(maps.valid, pictures[0], INVALID)
-    legend = [Item(word) for word in task.legend(together, spec.unit).split()]
+    legend = _words(task.legend(together, spec.unit))
     if issubclass(spec.kind, ClassMap) and not together.is_floating_point():
         ids = torch.arange(min(len(spec.classes), task.channels))[None, None]
         colours = _bytes(task.render(ids))[0, :, 0].T.tolist()
@@ -202,8 +199,7 @@ def _sheet(groups: Sequence[Group], numbers: Sequence[int]) -> Image.Image:
     bottom = top + len(numbers) * (tile[1] + GAP)
     left = NUMBER_WIDTH
     right = left + sum(_group_width(g, tile[0]) + GROUP_GAP for g in groups) - GROUP_GAP + MARGIN
-    size = (right, bottom + _height(max(feet, key=len)) + MARGIN)
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", (right, bottom + _height(max(feet, key=len)) + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_lines(draw, (MARGIN, top - GAP - _height([[]])), [[Item("sample")]])
     for row, number in enumerate(numbers):
@@ -228,8 +224,7 @@ def _paste_column(
     sheet: Image.Image, place: tuple[int, int], pictures: Tensor, tile: tuple[int, int]
 ) -> None:
     for row, picture in enumerate(pictures.permute(0, 2, 3, 1).contiguous()):
-        small = Image.fromarray(picture.numpy())
-        enlarged = small.resize(tile, Image.Resampling.NEAREST)
+        enlarged = Image.fromarray(picture.numpy()).resize(tile, Image.Resampling.NEAREST)
         sheet.paste(enlarged, (place[0], place[1] + row * (tile[1] + GAP)))
 
 
@@ -253,8 +248,7 @@ def _wrapped(items: Sequence[Item], width: int) -> list[list[Item]]:
     used = 0.0
     for item in items:
         own = _item_width(item)
-        is_new = not lines or used + own > width or (item.colour and not lines[-1][-1].colour)
-        if is_new:
+        if not lines or used + own > width or (item.colour and not lines[-1][-1].colour):
             lines.append([])
             used = 0.0
         lines[-1].append(item)
@@ -288,8 +282,8 @@ def _draw_lines(
 def _draw_arrow(draw: ImageDraw.ImageDraw, x: float, middle: float) -> None:
     tip, head = x + TEXT_SIZE - 1, TEXT_SIZE / 4
     draw.line((x, middle, tip, middle), INK, 2)
-    draw.line((tip - head, middle - head, tip, middle), INK, 2)
-    draw.line((tip - head, middle + head, tip, middle), INK, 2)
+    back = tip - head
+    draw.line((back, middle - head, tip, middle, back, middle + head), INK, 2)
 
 
 def _write(sheet: Image.Image, path: Path) -> None:
@@ -300,7 +294,6 @@ def _write(sheet: Image.Image, path: Path) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise MissingError(
-            f"{path}: cannot write the pictures ({error.strerror or error}). Free some space, or "
-            "choose another folder"
-        ) from None
+        reason = error.strerror or str(error)
+        message = f"{path}: cannot write the pictures ({reason}). Free some space"
+        raise MissingError(message) from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mtlkit.evaluation import Direction
+if TYPE_CHECKING:
+    from mtlkit.evaluation import Direction
 
 LOSS = "loss/"  # every loss is logged under such a name; lower is better
 SMALLEST, LARGEST = 1e-4, 1e6  # sizes written without an exponent

@@ -41,7 +41,7 @@ class Standing:
         steps: steps of an epoch.
         images_per_second: mean over this epoch.
         left_seconds: to the end of the run.
-        losses: total and of each task, as last logged.
+        losses: total and of each task, by name, as last logged.
         validation: key metrics of the last epoch; empty before.
     """
 
@@ -63,20 +63,24 @@ class Standing:
     @property
     def loss_line(self) -> str:
         """The losses by name."""
-        return GAP.join(f"{n.removeprefix(LOSS)} {format_number(x)}" for n, x in self.losses.items())
+        return GAP.join(
+            f"{n.removeprefix(LOSS)} {format_number(x)}" for n, x in self.losses.items()
+        )
 
 
 class View(Protocol):
     """How progress is shown."""
 
-    def begin(self) -> None:
-        """Take the terminal."""
-
     def say(self, line: str) -> None:
         """Show a line for good."""
 
     def is_due(self, is_logged: bool, is_last: bool) -> bool:
-        """Return whether to show where the run stands; asked after every step, so it is quick."""
+        """Return whether to show where the run stands; asked after every step, so it is quick.
+
+        Args:
+            is_logged: whether the step has metrics.
+            is_last: whether it ends its epoch.
+        """
 
     def show(self, standing: Standing) -> None:
         """Show where the run stands."""
@@ -89,39 +93,22 @@ class PlainView:
     """Lines for pipes, log files and plain terminals."""
 
     def __init__(self) -> None:
-        self.shown = time.monotonic()
-
-    def begin(self) -> None:
-        """Do nothing: lines need no terminal."""
+        self.said = time.monotonic()
 
     def say(self, line: str) -> None:
-        """Write a line at once; a reader that has gone does not end the run.
-
-        Args:
-            line: without its end.
-        """
-        self.shown = time.monotonic()
+        """Write a line at once; a reader that has gone does not end the run."""
+        self.said = time.monotonic()
         with contextlib.suppress(OSError):
             print(line, file=sys.stderr, flush=True)
 
     def is_due(self, is_logged: bool, is_last: bool) -> bool:
-        """Return whether the step was logged and the last line is old enough.
-
-        Args:
-            is_logged: whether the step has metrics.
-            is_last: not used; the epoch's own line follows.
-        """
-        return is_logged and time.monotonic() - self.shown >= LINE_SECONDS
+        """Return whether there are new losses and the last line is old enough."""
+        return is_logged and time.monotonic() - self.said >= LINE_SECONDS
 
     def show(self, standing: Standing) -> None:
-        """Write where the run stands.
-
-        Args:
-            standing: of the run.
-        """
-        s = standing
-        where = f"epoch {s.epoch}/{s.epochs}{GAP}step {s.step}/{s.steps}"
-        self.say(GAP.join((where, s.loss_line, s.speed)))
+        """Write where the run stands."""
+        s, where = standing, f"epoch {standing.epoch}/{standing.epochs}"
+        self.say(GAP.join((where, f"step {s.step}/{s.steps}", s.loss_line, s.speed)))
 
     def end(self) -> None:
         """Do nothing: a line is whole when it is written."""
@@ -135,42 +122,21 @@ class LiveView:
     """
 
     def __init__(self, console: Console) -> None:
-        # no thread of its own; results that go to a file instead of the terminal stay out of it
-        self.live = Live(
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-        )
+        # no thread of its own; what goes to a file instead of the terminal stays out of it
+        here = sys.stdout.isatty()
+        self.live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=here)
         self.shown = 0.0
 
-    def begin(self) -> None:
-        """Take the terminal."""
-        self.live.start()
-
     def say(self, line: str) -> None:
-        """Show a line above the display.
-
-        Args:
-            line: without its end.
-        """
+        """Show a line above the display."""
         self.live.console.print(Text(line))
 
     def is_due(self, is_logged: bool, is_last: bool) -> bool:
-        """Return whether the display is old enough, or would stand still for validation.
-
-        Args:
-            is_logged: not used.
-            is_last: whether the epoch's steps are done.
-        """
+        """Return whether the display is old enough, or would stand still for validation."""
         return is_last or time.monotonic() - self.shown >= LIVE_SECONDS
 
     def show(self, standing: Standing) -> None:
-        """Redraw the display.
-
-        Args:
-            standing: of the run.
-        """
+        """Redraw the display; the first time, take the terminal."""
         s = standing
         top = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=s.steps, completed=s.step, width=BAR_WIDTH)
@@ -179,6 +145,7 @@ class LiveView:
         lines = [f"training{GAP}  {s.loss_line}"] if s.losses else []
         lines += [f"validation{GAP}{s.validation}"] if s.validation else []
         texts = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
+        self.live.start()  # does nothing from the second time on
         self.live.update(Group(top, *texts), refresh=True)
         self.shown = time.monotonic()
 
@@ -202,12 +169,13 @@ class Progress:
     epochs: int
     steps: int
     accumulate: int
-    began: float = field(default_factory=time.monotonic)
-    epoch_began: float = field(default_factory=time.monotonic)
-    done: int = 0
-    images: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    validation: str = ""
+    done: int = field(default=0, init=False)
+    images: int = field(default=0, init=False)
+    losses: dict[str, float] = field(default_factory=dict, init=False)
+    validation: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.epoch_began = time.monotonic()
 
     @hookimpl
     def mtlkit_step_end(self, run: Run, step: StepRecord) -> None:
@@ -286,8 +254,8 @@ def _key_metrics(run: Run, values: Mapping[str, float]) -> list[str]:
 def _total(epoch: EpochRecord) -> list[str]:
     if TOTAL not in epoch.val:
         return []
-    train = f" (training {format_number(epoch.train[TOTAL])})" if TOTAL in epoch.train else ""
-    return [f"{TOTAL} ↓ {format_number(epoch.val[TOTAL])}{train}"]
+    train = f" (train {format_number(epoch.train[TOTAL])})" if TOTAL in epoch.train else ""
+    return [f"loss ↓ {format_number(epoch.val[TOTAL])}{train}"]
 
 
 def choose_view(console: Console) -> View:
@@ -309,12 +277,10 @@ def first_line(run: Run) -> str:
     parameters = sum(p.numel() for p in run.model.parameters())
     train, val = (run.loader(split)[1].count for split in ("train", "val"))
     parts = [
-        run.recipe.name,
-        str(run.folder),
-        run.placement.line,
+        f"{run.recipe.name} · {run.folder} · {run.placement.line}",
         f"{parameters / 1e6:.2f} million parameters",
         f"{train} training and {val} validation images",
-        f"{run.epochs} epochs",
+        f"{run.epochs} epoch{'s' * (run.epochs > 1)}",
     ]
     if run.is_resumed:
         parts.append(f"resumed in epoch {run.position.epoch} after step {run.position.step}")
@@ -332,4 +298,3 @@ def mtlkit_run_start(run: Run) -> None:
     progress = Progress(view, run.epochs, run.steps_per_epoch, run.recipe.train.accumulate)
     run.track(progress)
     view.say(first_line(run))
-    view.begin()

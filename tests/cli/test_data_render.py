@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from typer.testing import CliRunner
+
+from mtlkit.errors import UsageError
 from mtlkit_plugins.commands.data import app
 from mtlkit_plugins.datasets._scenes.render import render
 from mtlkit_plugins.datasets._scenes.street import street
 from mtlkit_plugins.datasets.cityscapes import Cityscapes
 from mtlkit_plugins.datasets.rooms import Rooms
 from mtlkit_plugins.datasets.streets import Streets
-from typer.testing import CliRunner
-
-from mtlkit.errors import UsageError
 
 EVERYTHING = frozenset({"segmentation", "depth"})
 COUNTS = ("--train", "3", "--val", "2", "--size", "64x128", "--seed", "5")

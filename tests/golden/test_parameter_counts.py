@@ -9,13 +9,13 @@ import itertools
 
 import pytest
 import torch
+
+from mtlkit.model import MultiTaskModel
 from mtlkit_plugins.architectures.shared_encoder import SharedEncoder
 from mtlkit_plugins.edges.transfer import CrossTaskConsistency
 from mtlkit_plugins.encoders.resnet import ResNetEncoder
 from mtlkit_plugins.tasks.depth import Depth
 from mtlkit_plugins.tasks.segmentation import Segmentation
-
-from mtlkit.model import MultiTaskModel
 
 TABLE = [  # depth, classes, encoder, both decoders, both networks, all
     (18, 7, 11_176_512, 3_250_688, 3_249_920, 1_885_568, 1_882_496, 21_445_184),

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from mtlkit_plugins.edges.transfer import Alignment, CrossTaskConsistency
-from mtlkit_plugins.tasks.depth import Depth
-from mtlkit_plugins.tasks.segmentation import Segmentation
-from mtlkit_plugins.weightings.uncertainty import Uncertainty
 from torch import Tensor, nn
 
 from mtlkit.contracts import End, Transfer
 from mtlkit.objective import task_losses
 from mtlkit.structures import Label
+from mtlkit_plugins.edges.transfer import Alignment, CrossTaskConsistency
+from mtlkit_plugins.tasks.depth import Depth
+from mtlkit_plugins.tasks.segmentation import Segmentation
+from mtlkit_plugins.weightings.uncertainty import Uncertainty
 
 GOLDEN = json.loads(Path(__file__).with_name("xtasc_losses.json").read_text())
 N, C, H, W = GOLDEN["tensors"]["N,C,H,W"]

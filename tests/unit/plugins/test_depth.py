@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mtlkit_plugins.tasks.depth import VIRIDIS, Depth
 
 from mtlkit.structures import Counts, FieldSpec, Label
 from mtlkit.transforms import ClassMap, DepthMap, DisparityMap
+from mtlkit_plugins.tasks.depth import VIRIDIS, Depth
 
 
 def one(*values):

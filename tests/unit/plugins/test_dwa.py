@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from mtlkit_plugins.weightings.dwa import DynamicWeightAverage
 
 TASKS = ("a", "b", "c")

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from mtlkit_plugins.weightings.gradnorm import GradNorm
 
 from mtlkit.contracts import Gradients
+from mtlkit_plugins.weightings.gradnorm import GradNorm
 
 TASKS = ("a", "b", "c")
 

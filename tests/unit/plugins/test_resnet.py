@@ -4,13 +4,13 @@ import re
 
 import pytest
 import torch
-from mtlkit_plugins.encoders.resnet import ResNetEncoder
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models._api import WeightsEnum
 
 from mtlkit.errors import CheckpointError, MissingError
+from mtlkit_plugins.encoders.resnet import ResNetEncoder
 
 
 @pytest.fixture(scope="module")

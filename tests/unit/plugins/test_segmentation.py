@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mtlkit_plugins.tasks.segmentation import CITYSCAPES, NYU13, Segmentation
 from torch.nn import functional
 
 from mtlkit.structures import Counts, FieldSpec, Label
 from mtlkit.transforms import ClassMap, DepthMap
+from mtlkit_plugins.tasks.segmentation import CITYSCAPES, NYU13, Segmentation
 
 
 def example(classes=4, images=2):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mtlkit_plugins.architectures.shared_encoder import SharedEncoder
 from mtlkit_plugins.encoders.resnet import ResNetEncoder
 from mtlkit_plugins.tasks.depth import Depth

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mtlkit_plugins.edges.transfer import Alignment, CrossTaskConsistency
-from mtlkit_plugins.tasks.depth import Depth
-from mtlkit_plugins.tasks.segmentation import Segmentation
 from torch import nn
 
 from mtlkit.contracts import End, Transfer
 from mtlkit.structures import Counts, Label, counts_of
+from mtlkit_plugins.edges.transfer import Alignment, CrossTaskConsistency
+from mtlkit_plugins.tasks.depth import Depth
+from mtlkit_plugins.tasks.segmentation import Segmentation
 
 SEGMENTATION = Segmentation(name="segmentation", classes=3)
 DEPTH = Depth(name="depth")

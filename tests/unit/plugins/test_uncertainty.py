@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from mtlkit_plugins.tasks.depth import Depth
 from mtlkit_plugins.tasks.segmentation import Segmentation
 from mtlkit_plugins.weightings.uncertainty import Uncertainty

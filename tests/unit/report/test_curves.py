@@ -107,7 +107,9 @@ def test_metrics_of_one_task_share_a_panel_without_directions():
 
 
 def test_losses_come_first_with_the_total_ahead_and_edges_apart(tmp_path):
-    text = line(1, "train", loss__a=1.0, loss__a__direct=1.0, loss__a_to_b__xtc=1.0, loss__total=1.0)
+    text = line(
+        1, "train", loss__a=1.0, loss__a__direct=1.0, loss__a_to_b__xtc=1.0, loss__total=1.0
+    )
     write(tmp_path, text + line(1, "train", speed__images_per_second=9.0))
     panels = _panels(read_curves(tmp_path / "metrics.jsonl"), {})
     assert [list(panel.names.values()) for panel in panels] == [["total", "a"], ["a → b (xtc)"]]

@@ -13,9 +13,9 @@ from mtlkit.report.pictures import (
     Item,
     Maps,
     _group,
+    _spread,
     _wrapped,
     draw_predictions,
-    spread,
 )
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DisparityMap
@@ -117,7 +117,7 @@ def test_a_picture_that_cannot_be_written_says_what_to_do(run, tmp_path):
     [(5, 0, []), (0, 4, []), (2, 6, [0, 1]), (10, 2, [2, 7]), (500, 3, [83, 250, 416])],
 )
 def test_samples_lie_evenly_over_a_split(size, count, numbers):
-    assert spread(size, count) == numbers
+    assert _spread(size, count) == numbers
 
 
 def test_invalid_pixels_of_a_label_are_dark_and_named_below(run):
@@ -150,5 +150,5 @@ def test_classes_are_named_in_the_colours_of_the_map(run):
 
 def test_text_is_broken_between_words_and_a_key_begins_a_line():
     words = [Item(word) for word in ("segmentation", "→", "depth")]
-    lines = _wrapped([*words, Item("road", (1, 2, 3))], 130)
+    lines = _wrapped([*words, Item("road", (1, 2, 3))], 150)
     assert lines == [words[:2], words[2:], [Item("road", (1, 2, 3))]]

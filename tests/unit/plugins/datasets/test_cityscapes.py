@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 from cityscapesscripts.helpers.labels import labels as official_labels
-from mtlkit_plugins.datasets._cityscapes_labels import CATEGORIES, LABELS
-from mtlkit_plugins.datasets.cityscapes import Cityscapes
 from PIL import Image
 
 from mtlkit.errors import MissingError
 from mtlkit.transforms import VOID, Augmentation
+from mtlkit_plugins.datasets._cityscapes_labels import CATEGORIES, LABELS
+from mtlkit_plugins.datasets.cityscapes import Cityscapes
 
 EVERYTHING = frozenset({"segmentation", "depth"})
 SIZE = (32, 64)

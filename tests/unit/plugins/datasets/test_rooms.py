@@ -2,13 +2,13 @@ import pickle
 
 import numpy as np
 import torch
+from torchvision import tv_tensors
+
+from mtlkit.transforms import Augmentation, ClassMap, DepthMap
 from mtlkit_plugins.datasets._scenes.classes import RoomClass
 from mtlkit_plugins.datasets._scenes.render import render
 from mtlkit_plugins.datasets._scenes.room import room
 from mtlkit_plugins.datasets.rooms import Rooms
-from torchvision import tv_tensors
-
-from mtlkit.transforms import Augmentation, ClassMap, DepthMap
 
 EVERYTHING = frozenset({"segmentation", "depth"})
 

@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from mtlkit_plugins.datasets._scenes.disparity import encoded, full_disparity
 from mtlkit_plugins.datasets._scenes.numbering import scene_seeds
 from mtlkit_plugins.datasets._scenes.render import Frame, render

@@ -3,15 +3,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
+
+from mtlkit.errors import UsageError
+from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
 from mtlkit_plugins.datasets._cityscapes_labels import label_to_class, train_to_label
 from mtlkit_plugins.datasets._scenes.classes import StreetClass
 from mtlkit_plugins.datasets._scenes.render import render
 from mtlkit_plugins.datasets._scenes.street import street
 from mtlkit_plugins.datasets.streets import Streets
-from torchvision import tv_tensors
-
-from mtlkit.errors import UsageError
-from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
 
 EVERYTHING = frozenset({"segmentation", "depth"})
 

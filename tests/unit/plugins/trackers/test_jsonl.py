@@ -3,12 +3,12 @@ from types import SimpleNamespace
 
 import pluggy
 import pytest
-from mtlkit_plugins.trackers import jsonl
 
 from mtlkit import hookspecs
 from mtlkit.engine import Position
 from mtlkit.errors import MissingError
 from mtlkit.records import EpochRecord, Outcome, StepRecord
+from mtlkit_plugins.trackers import jsonl
 
 
 class Told:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pluggy
 import pytest
 import torch
-from mtlkit_plugins.trackers import progress
 from rich.console import Console
 
 from mtlkit import hookspecs
@@ -13,6 +12,7 @@ from mtlkit.engine import Position
 from mtlkit.evaluation import Direction
 from mtlkit.hookspecs import hookimpl
 from mtlkit.records import EpochRecord, Outcome, StepRecord
+from mtlkit_plugins.trackers import progress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # what a terminal is told about its cursor
 LOSSES = {"loss/depth/direct": 9.0, "loss/depth": 0.25, "loss/total": 0.5}
@@ -74,14 +74,17 @@ def a_run(tmp_path, track=None):
 class Told:
     """A run as its trackers see it, and the hooks that tell them."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, monkeypatch):
+        self.monkeypatch = monkeypatch
         self.manager = pluggy.PluginManager("mtlkit")
         self.manager.add_hookspecs(hookspecs)
         self.manager.register(progress)
         self.hook = self.manager.hook
         self.run = a_run(tmp_path, self.manager.register)
 
-    def start(self):
+    def start(self, stderr=None):
+        if stderr is not None:  # here, not in a fixture: pytest changes it before the test's call
+            self.monkeypatch.setattr(sys, "stderr", stderr)
         self.hook.mtlkit_run_start(run=self.run)
 
     def step(self, metrics=None, epoch=1):
@@ -99,19 +102,17 @@ class Told:
 
 
 @pytest.fixture
-def told(tmp_path, clock):
-    return Told(tmp_path)
+def told(tmp_path, clock, monkeypatch):
+    return Told(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    return terminal
+    return Terminal()
 
 
 def test_the_first_line_says_what_runs_where_on_how_much(told, capsys):
@@ -135,7 +136,7 @@ def test_an_epoch_is_one_plain_line_in_a_pipe(told, clock, capsys):
     told.epoch(is_best=True)
     assert capsys.readouterr().err == (
         "epoch  1/12  segmentation/miou ↑ 0.5000  depth/rmse ↓ 1.000 m  "
-        "loss/total ↓ 0.7500 (training 0.5000)  12.3 s  best\n"
+        "loss ↓ 0.7500 (train 0.5000)  12.3 s  best\n"
     )
 
 
@@ -154,15 +155,20 @@ def test_plain_lines_of_steps_are_ten_seconds_apart_and_only_of_logged_ones(told
     )
 
 
-def test_a_reader_of_the_pipe_that_has_gone_does_not_end_the_run(told, monkeypatch):
+def test_a_reader_of_the_pipe_that_has_gone_does_not_end_the_run(told):
     class Gone(io.StringIO):
         def write(self, text):
             raise BrokenPipeError
 
-    monkeypatch.setattr(sys, "stderr", Gone())
-    told.start()
+    told.start(Gone())
     told.epoch()
     told.end()
+
+
+def test_a_run_that_ends_before_its_first_step_leaves_the_terminal_alone(told, terminal):
+    told.start(terminal)
+    told.end("failed")
+    assert "\x1b[?" not in terminal.getvalue()
 
 
 def test_nothing_goes_to_standard_output(told, capsys):
@@ -173,7 +179,7 @@ def test_nothing_goes_to_standard_output(told, capsys):
 
 
 def test_a_terminal_gets_a_live_display_and_lines_that_stay(told, clock, terminal):
-    told.start()
+    told.start(terminal)
     clock.now += 1
     told.step(LOSSES)
     shown = terminal.getvalue()
@@ -187,7 +193,7 @@ def test_a_terminal_gets_a_live_display_and_lines_that_stay(told, clock, termina
 
 
 def test_the_display_is_redrawn_at_most_five_times_a_second(told, clock, terminal):
-    told.start()
+    told.start(terminal)
     told.step()
     before = terminal.getvalue()
     clock.now += 0.1
@@ -200,7 +206,7 @@ def test_the_display_is_redrawn_at_most_five_times_a_second(told, clock, termina
 
 
 def test_the_display_says_that_validation_runs(told, terminal):
-    told.start()
+    told.start(terminal)
     for _ in range(4):
         told.step()
     told.end()
@@ -209,9 +215,10 @@ def test_the_display_says_that_validation_runs(told, terminal):
 
 @pytest.mark.parametrize("status", ["done", "interrupted", "diverged", "failed"])
 def test_the_cursor_is_back_however_the_run_ended(told, terminal, status):
-    told.start()
-    assert terminal.getvalue().count(HIDE) == 1
+    told.start(terminal)
     told.step()
+    told.step()
+    assert terminal.getvalue().count(HIDE) == 1
     told.end(status)
     assert terminal.getvalue().rindex(SHOW) > terminal.getvalue().rindex(HIDE)
     assert sys.stderr is terminal
@@ -223,7 +230,8 @@ def test_the_cursor_is_back_even_if_another_plugin_fails_at_the_end(told, termin
         def mtlkit_run_end(self):
             raise ValueError("mine")
 
-    told.start()
+    told.start(terminal)
+    told.step()
     told.manager.register(Failing())
     with pytest.raises(ValueError, match="mine"):
         told.end()
@@ -235,7 +243,7 @@ def test_a_terminal_that_wants_no_display_gets_plain_lines(
     told, terminal, monkeypatch, name, value
 ):
     monkeypatch.setenv(name, value)
-    told.start()
+    told.start(terminal)
     told.step(LOSSES)
     told.epoch()
     told.end()

@@ -1,0 +1,193 @@
+"""Write what the documentation takes from the code; a test compares both.
+
+Run it after a change of a recipe key, or of what `mtlkit explain` shows:
+
+    python docs/generate_reference.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from mtlkit.contracts import AuxiliaryLoss, Edge, Plugin, Task
+from mtlkit.optimization import (
+    AdamSection,
+    AdamWSection,
+    ConstantSection,
+    CosineSection,
+    Group,
+    PolySection,
+    SGDSection,
+    StepSection,
+)
+from mtlkit.plugins import SHIPPED, Plugins
+from mtlkit.recipe import KeepBest, Loader, Recipe, Train, load_recipe
+from mtlkit.report.explain import explain
+from mtlkit.transforms import Augmentation
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference" / "recipe.md"
+README = ROOT / "README.md"
+EXPLAINED = "recipes/xtascnet_cityscapes.yaml"
+WIDTH = 100  # columns of the explain block
+
+OPENING = """\
+# Recipe reference
+
+Made by `docs/generate_reference.py` from the classes themselves; a test compares the two, so edit
+the classes. A recipe is YAML 1.2; a key that is not listed here is refused with its line.
+`--set a.b=c` overrides any key, `edges.0.weight` that of the first edge. `${NAME}` in a value is
+replaced by the environment variable of that name. `mtlkit schema` prints all of this as JSON
+schema, with the plugins that are loaded.
+"""
+
+KINDS = {
+    "data": ("dataset", None, "Where samples come from; `type` chooses."),
+    "encoder": ("encoder", None, "Image to feature maps; `type` chooses."),
+    "architecture": ("architecture", None, "Feature maps to predictions; `type` chooses."),
+    "tasks": ("task", Task, "A map; the key names the task, and `type` is the key if left out."),
+    "edges": ("edge", Edge, "A list; `from: all` or `to: all` stands for every ordered pair."),
+    "auxiliary_losses": ("auxiliary loss", AuxiliaryLoss, "A list; mtlkit itself ships none."),
+    "weighting": ("weighting", None, "How task losses become one update; `type` chooses."),
+}
+HIDDEN = {"tasks": {"name"}}  # set by the recipe, never written
+
+
+def recipe_reference() -> str:
+    """Return docs/reference/recipe.md."""
+    parts = [OPENING, "## Top level\n", table(Recipe)]
+    loaded = Plugins.load()
+    for section, (kind, base, words) in KINDS.items():
+        parts.append(f"## `{section}`\n\n{words}\n")
+        if base is not None:
+            parts.append(table(base, HIDDEN.get(section, set())))
+        common = set(base.model_fields) if base is not None else set()
+        for name, offered in loaded.types(kind).items():
+            if offered.__module__.startswith(SHIPPED):
+                parts += [f"### `type: {name}`\n\n{docstring(offered)}\n", table(offered, common)]
+        if section == "data":
+            parts.append(f"### `data.augment`\n\n{docstring(Augmentation)}\n")
+            parts += [table(Augmentation), f"## `loader`\n\n{docstring(Loader)}\n", table(Loader)]
+    parts.append("## `optimizer`\n\nOne for everything that learns; `type` chooses.\n")
+    parts += typed(AdamSection, AdamWSection, SGDSection)
+    parts += [f"### `optimizer.groups`\n\n{docstring(Group)}\n", table(Group)]
+    parts.append("## `schedule`\n\nThe course of the learning rate; left out, it is constant.\n")
+    parts += typed(ConstantSection, StepSection, CosineSection, PolySection)
+    parts += [f"## `train`\n\n{docstring(Train)}\n", table(Train)]
+    parts += [f"### `train.keep_best`\n\n{docstring(KeepBest)}\n", table(KeepBest)]
+    return "\n".join(part for part in parts if part)
+
+
+def typed(*models: type[BaseModel]) -> Iterator[str]:
+    """Yield heading, docstring and table of classes that `type` chooses from."""
+    for model in models:
+        yield f"### `type: {model.model_fields['type'].default}`\n\n{docstring(model)}\n"
+        yield table(model)
+
+
+def docstring(model: type) -> str:
+    """Return a class's docstring up to its sources and arguments, which are for readers of code."""
+    text = inspect.cleandoc(model.__doc__ or "")
+    return re.split(r"\n\n(?=Source:|Args:)", text)[0]
+
+
+def table(model: type[BaseModel], hidden: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    """Return a row per key; nothing where there is none.
+
+    Args:
+        model: a section or plugin class.
+        hidden: names of fields to leave out.
+    """
+    schema = model.model_json_schema(by_alias=True)
+    rows = []
+    for name, field in model.model_fields.items():
+        if name in hidden or name == "type":
+            continue
+        key = field.alias or name
+        values = values_of(schema["properties"][key], schema.get("$defs", {}))
+        rows.append(f"| `{key}` | {values} | {default(field)} | {field.description or ''} |")
+    if not rows:
+        return ""
+    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def default(field: Any) -> str:
+    """Return a default as YAML has it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return f"`type: {value.type}`" if hasattr(value, "type") else "the keys' own"
+    if value == "":
+        return ""
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+def values_of(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Return what a key may hold, in words.
+
+    Args:
+        schema: JSON schema of the key.
+        known: schemas that it may refer to.
+    """
+    if "anyOf" in schema:
+        return " or ".join(values_of(part, known) for part in schema["anyOf"])
+    if "$ref" in schema or "discriminator" in schema or schema.get("type") == "object":
+        return "see below"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        parts = schema.get("prefixItems")
+        if parts:
+            return f"list of {len(parts)}: {values_of(parts[0], known)}"
+        inner = values_of(schema.get("items", {}), known)
+        return f"list of {inner}" if inner != "see below" else "list, see below"
+    kind = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
+    return " ".join([kind.get(schema.get("type", ""), "null"), *limits(schema)])
+
+
+def limits(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the bounds of a number."""
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    found = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if schema.get(key, 1e9) < 1e9]
+    if found:
+        yield " and ".join(found)
+
+
+def explain_block() -> str:
+    """Return what `mtlkit explain` prints of the reference recipe, without blanks at line ends."""
+    stream = io.StringIO()
+    recipe = load_recipe(ROOT / EXPLAINED, lenient=("data",))
+    Console(file=stream, width=WIDTH, color_system=None).print(explain(recipe))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def with_explain_block(text: str) -> str:
+    """Return a page with the block after `<!-- explain -->` made anew.
+
+    Args:
+        text: Markdown.
+    """
+    pattern = re.compile(r"(<!-- explain -->\n```text\n).*?(```)", re.DOTALL)
+    return pattern.sub(lambda match: match[1] + explain_block() + match[2], text)
+
+
+def main() -> None:
+    """Write every file that is made from the code."""
+    os.chdir(ROOT)
+    REFERENCE.write_text(recipe_reference(), encoding="utf-8")
+    README.write_text(with_explain_block(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
