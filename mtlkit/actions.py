@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,8 @@ def _show_files(engine: Run) -> None:
     folder = engine.folder
     assert folder is not None  # fit made it
     drawn = draw_predictions(engine, folder / "predictions.png", engine.recipe.train.pictures)
-    curves = draw_curves(folder)
-    if curves is None:
+    curves = draw_curves(folder, engine.directions)
+    if find_spec("matplotlib") is None:
         talk.print("curves       not drawn: pip install 'mtlkit[viz]'", markup=False)
     best = folder / "best.pt"
     rows = {

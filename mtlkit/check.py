@@ -9,12 +9,12 @@ import torch
 
 from mtlkit.data import meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
-from mtlkit.evaluation import keep_best_faults
+from mtlkit.evaluation import directions, keep_best_faults
 from mtlkit.gradients import Backward, Reach, last_shared, probe
 from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import build_optimizer
 from mtlkit.recipe import Recipe
-from mtlkit.structures import Losses
+from mtlkit.structures import Losses, Output
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,17 @@ def check_recipe(recipe: Recipe) -> Checked:
         RecipeError: all that cannot work, each at its line.
         PluginError: a part fails, or returns something else than its contract says.
     """
-    faults = [*_size_faults(recipe), *keep_best_faults(recipe)]
+    with recipe.loaded.blaming("the encoder or the metrics of this recipe fail"):
+        faults = [*_size_faults(recipe), *keep_best_faults(recipe)]
+        directions(recipe)  # builds the metrics
     if faults:
         raise RecipeError(faults)
-    objective, losses = _run_on_meta(recipe)
-    _check_shapes(recipe, losses)
+    height, width = recipe.data.size
+    with recipe.loaded.blaming(f"the model of this recipe fails on a batch of 2×3×{height}×{width}"):
+        objective = build_objective(recipe, "meta")
+        losses = objective(meta_batch(recipe))
+    _check_losses(losses)
+    _check_shapes(recipe, losses.output)
     reach = probe(objective, losses)
     faults = list(_build_faults(recipe, objective, reach))
     if faults:
@@ -70,43 +76,27 @@ def _size_faults(recipe: Recipe) -> Iterator[Fault]:
         yield recipe.fault(("data", "size"), message)
 
 
-def _run_on_meta(recipe: Recipe) -> tuple[Objective, Losses]:
-    height, width = recipe.data.size
-    try:
-        objective = build_objective(recipe, "meta")
-        return objective, objective(meta_batch(recipe))
-    except MtlkitError:
-        raise
-    except Exception as error:  # whatever a plugin's code raises
-        reason = str(error).split("\n")[0]
-        raise PluginError(
-            f"the model of this recipe fails on a batch of 2×3×{height}×{width}: "
-            f"{type(error).__name__}: {reason}. Mend the plugin{_culprit(recipe, error)}"
-        ) from error
+def _check_losses(losses: Losses) -> None:
+    for name, loss in (losses.terms | losses.tasks).items():
+        if loss.ndim:
+            shape = tuple(loss.shape)
+            raise PluginError(
+                f"the loss {name} has shape {shape}, it must be a scalar. Reduce it with nn.masked_mean"
+            )
+    for name, loss in losses.tasks.items():
+        if not loss.requires_grad:
+            raise PluginError(
+                f"task {name!r}: its loss has no gradient. Compute it from the prediction, not detached"
+            )
 
 
-def _culprit(recipe: Recipe, error: BaseException) -> str:
-    """Return " x, line n" of the innermost frame that lies in a plugin's file."""
-    modules = {plugin.module.__file__: plugin.name for plugin in recipe.loaded.loaded}
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if file in modules:
-            place = f" {modules[file]}, line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
-
-
-def _check_shapes(recipe: Recipe, losses: Losses) -> None:
+def _check_shapes(recipe: Recipe, output: Output) -> None:
     images, size = 2, tuple(recipe.data.size)
-    output = losses.output
     for name, task in recipe.tasks.items():
+        if task.channels < 1:
+            raise PluginError(f"task {name!r}: predicts {task.channels} channels. Predict at least 1")
         wanted = (images, task.channels) if task.vector else (images, task.channels, *size)
         _check_shape(output.predictions[name].shape, wanted, f"task {name!r}: the prediction")
-        if losses.tasks[name].ndim:
-            raise PluginError(
-                f"task {name!r}: the loss must be a scalar. Reduce with nn.masked_mean"
-            )
     for key, transferred in output.transfers.items():
         wanted = tuple(output.predictions[key[-2]].shape)
         _check_shape(transferred.shape, wanted, f"edge {' → '.join(key[:-1])}: the transfer")
@@ -127,6 +117,8 @@ def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterato
         build_optimizer(recipe.optimizer, objective.model, others)
     except MtlkitError as error:
         yield recipe.fault(("optimizer", "groups"), str(error))
+    except ValueError as error:  # torch's own rules, such as nesterov without momentum
+        yield recipe.fault(("optimizer",), f"torch refuses it: {error}. Change these keys")
     try:
         Backward(balancer, last_shared(objective, reach))
     except MtlkitError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Mapping
@@ -134,3 +135,5 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        # a signal may arrive inside a print, so this goes past its buffer
+        os.write(2, b"\nstopping after this step and saving; once more stops at once\n")

@@ -7,15 +7,17 @@ command line or in a recipe.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from types import ModuleType
+from typing import Literal, get_origin
 
 import pluggy
 
@@ -30,7 +32,7 @@ from mtlkit.contracts import (
     Task,
     Weighting,
 )
-from mtlkit.errors import PluginError, UsageError, suggest
+from mtlkit.errors import MtlkitError, PluginError, UsageError, suggest
 
 SHIPPED = "mtlkit_plugins"
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
@@ -71,6 +73,7 @@ class Plugins:
     loaded: list[Loaded] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    blocked: tuple[str, ...] = ()
     _types: dict[str, dict[str, type[Plugin]]] = field(default_factory=dict)
     _owners: dict[type[Plugin], str] = field(default_factory=dict)
 
@@ -88,8 +91,8 @@ class Plugins:
         """
         manager = pluggy.PluginManager("mtlkit")
         manager.add_hookspecs(hookspecs)
-        plugins = cls(manager)
-        unused = set(blocked)
+        plugins = cls(manager, blocked=tuple(blocked))
+        blocked, unused = plugins.blocked, set(plugins.blocked)
         for name in _shipped_modules():
             if not _is_blocked(name, unused, blocked):
                 plugins._add(importlib.import_module(name), f"mtlkit {version('mtlkit')}")
@@ -98,11 +101,10 @@ class Plugins:
                 plugins._add_installed(entry)
         for file in files:
             if not _is_blocked(file.stem, unused, blocked):
-                plugins._add(_import_file(file), str(file))
-                plugins.files.append(file.resolve())
+                plugins._add_file(file)
         if unused:
             names = [plugin.name.rpartition(".")[2] for plugin in plugins.loaded]
-            raise UsageError(f"--no-plugin {sorted(unused)[0]!r}: {suggest(min(unused), names)}")
+            raise UsageError(f"--no-plugin {min(unused)}: no such plugin; {suggest(min(unused), names)}")
         plugins._collect()
         return plugins
 
@@ -122,12 +124,45 @@ class Plugins:
         """
         return self._owners[plugin_class]
 
+    @contextlib.contextmanager
+    def blaming(self, what: str) -> Iterator[None]:
+        """Tell what a plugin's code raises inside as a PluginError with the plugin's line.
+
+        Args:
+            what: fails, as the beginning of the message.
+        """
+        try:
+            yield
+        except MtlkitError:
+            raise
+        except Exception as error:  # whatever a plugin's code raises
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            raise PluginError(f"{what}: {reason}. Mend the plugin{self._place(error)}") from error
+
+    def _place(self, error: BaseException) -> str:
+        """Return " x, line n" of the innermost frame that lies in a plugin's file."""
+        names = {plugin.module.__file__: plugin.name for plugin in self.loaded}
+        place, trace = "", error.__traceback__
+        while trace is not None:
+            file = trace.tb_frame.f_code.co_filename
+            place = f" {names[file]}, line {trace.tb_lineno}" if file in names else place
+            trace = trace.tb_next
+        return place
+
     def _add_installed(self, entry: EntryPoint) -> None:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         try:
             self._add(entry.load(), origin)
         except Exception as error:  # whatever a stranger's module raises at import
             self.broken.append(Broken(entry.name, origin, f"{type(error).__name__}: {error}"))
+
+    def _add_file(self, file: Path) -> None:
+        for other in self.files:
+            if other.stem == file.stem and other != file.resolve():
+                raise PluginError(f"{file}: {other} has the same name. Rename one of them")
+        if file.resolve() not in self.files:
+            self._add(_import_file(file), str(file))
+            self.files.append(file.resolve())
 
     def _add(self, module: ModuleType, origin: str) -> None:
         name = module.__name__
@@ -150,7 +185,8 @@ class Plugins:
         try:
             self.manager.register(module, name)
         except pluggy.PluginValidationError as error:
-            raise PluginError(f"{origin}: {error}") from None
+            reason = " ".join(str(error).split("\n")[1:])
+            raise PluginError(f"{origin}: {reason}. Remove them") from None
         self.loaded.append(Loaded(name, module, origin, hooks))
 
     def _collect(self) -> None:
@@ -159,7 +195,11 @@ class Plugins:
             for plugin in self.loaded:
                 if hook not in plugin.hooks:
                     continue
-                for offered in getattr(plugin.module, hook)():
+                with self.blaming(f"{plugin.origin}: {hook}() fails"):
+                    classes = getattr(plugin.module, hook)()
+                if not isinstance(classes, list | tuple):
+                    raise PluginError(f"{plugin.origin}: {hook}() must return a list of classes")
+                for offered in classes:
                     self._claim(found, offered, plugin, kind, base)
             self._types[kind] = dict(sorted(found.items()))
 
@@ -172,12 +212,13 @@ class Plugins:
         base: type[Plugin],
     ) -> None:
         if not (isinstance(offered, type) and issubclass(offered, base)):
+            name = getattr(offered, "__name__", None) or repr(offered)
             raise PluginError(
-                f"{plugin.origin}: {offered!r} is offered as {kind} but is no subclass of "
-                f"mtlkit.{base.__name__}"
+                f"{plugin.origin}: {name} is offered as {kind} but is no subclass of "
+                f"mtlkit.{base.__name__}. Derive it, or offer it by another hook"
             )
         declared = offered.model_fields.get("type")
-        if declared is None or not isinstance(declared.default, str):
+        if declared is None or get_origin(declared.annotation) is not Literal or not declared.default:
             raise PluginError(
                 f'{plugin.origin}: {offered.__name__} needs a type name: type: Literal["…"] = "…"'
             )
@@ -245,13 +286,18 @@ def _execute(file: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         del sys.modules[file.stem]
-        raise PluginError(f"{file}:{error.lineno}: {error.msg}. Mend the plugin file") from None
-    except Exception as error:
+        raise PluginError(f"{file}:{error.lineno or 1}: {error.msg}. Mend the plugin file") from None
+    except (Exception, SystemExit) as error:
         del sys.modules[file.stem]
         line = _line_of(error, file)
-        raise PluginError(f"{file}:{line}: {type(error).__name__}: {error}") from None
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise PluginError(f"{file}:{line}: {reason}. Mend the plugin file") from None
     module.__mtlkit_plugin_file__ = True  # type: ignore[attr-defined]
     return module
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0].rstrip(".")
 
 
 def _line_of(error: BaseException, file: Path) -> int:

@@ -1,0 +1,265 @@
+"""A run: what it writes, how it goes on, how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mtlkit
+from mtlkit import checkpoint
+from mtlkit.device import move
+from mtlkit.engine import Position
+from mtlkit.errors import DivergedError, InterruptedRun, MissingError, UsageError
+from mtlkit.hookspecs import hookimpl
+
+QUIET = ["progress"]
+
+
+def load(path: Path, **settings: Any) -> mtlkit.Recipe:
+    """Return the recipe with `a__b` overriding a.b."""
+    overrides = {key.replace("__", "."): value for key, value in settings.items()}
+    return mtlkit.load_recipe(path, overrides, blocked=QUIET)
+
+
+def weights(run: mtlkit.Run) -> dict[str, torch.Tensor]:
+    """Return everything that training moves."""
+    optimizer = run.learner.optimizer.state_dict()["state"]
+    moments = {f"{i}.{k}": v for i, s in optimizer.items() for k, v in s.items()}
+    return {**run.learner.model.state_dict(), **run.learner.balancer.state_dict(), **moments}
+
+
+def assert_equal_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    """Fail where one tensor differs in one bit."""
+    assert a.keys() == b.keys()
+    differing = [name for name in a if not torch.equal(a[name], b[name])]
+    assert differing == []
+
+
+class StopAt:
+    """Send this process a signal at the end of a step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    @hookimpl
+    def mtlkit_step_end(self, run: mtlkit.Run, step: Any) -> None:
+        if step.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_run_folder_explains_itself(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny), out=tmp_path / "runs")
+    outcome = run.fit()
+    assert run.folder is not None
+    assert outcome.status == "done" and outcome.step == 6 and outcome.epoch == 2
+    names = {path.name for path in run.folder.iterdir()}
+    written = {"recipe.yaml", "environment.json", "metrics.jsonl", "last.pt", "best.pt"}
+    assert names == written | {"tiny_encoder.py"}
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["split"] for line in lines].count("val") == 2
+    again = mtlkit.load_recipe(run.folder / "recipe.yaml", blocked=QUIET)
+    assert again.model_dump() == run.recipe.model_dump()
+
+
+def test_two_runs_get_different_folders(tiny: Path, tmp_path: Path) -> None:
+    folders = set()
+    for _ in range(2):
+        run = mtlkit.Run(load(tiny, train__epochs=1), out=tmp_path / "runs")
+        run.fit()
+        folders.add(run.folder)
+    assert len(folders) == 2
+
+
+def test_training_twice_gives_the_same_bits(tiny: Path, tmp_path: Path) -> None:
+    runs = [mtlkit.Run(load(tiny), out=tmp_path / "runs") for _ in range(2)]
+    for run in runs:
+        run.fit()
+    assert_equal_bits(weights(runs[0]), weights(runs[1]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    tiny: Path, tmp_path: Path, precision: str, workers: int
+) -> None:
+    settings = {"train__precision": precision, "loader__workers": workers}
+    whole = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    whole.fit()
+    run = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    run.track(StopAt(2, signal.SIGTERM))
+    with pytest.raises(InterruptedRun, match="after step 2"):
+        run.fit()
+    resumed = mtlkit.Run(load(tiny, **settings), resume=run.folder)
+    assert resumed.position == Position(epoch=1, batch=2, step=2)
+    resumed.fit()
+    assert_equal_bits(weights(whole), weights(resumed))
+    assert whole.folder is not None and run.folder is not None
+    lines = [without_speed(r.folder) for r in (whole, run)]
+    assert lines[0] == lines[1]
+
+
+def without_speed(folder: Path) -> list[Any]:
+    """Return the lines of metrics.jsonl, less what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["metrics"] = {k: v for k, v in line["metrics"].items() if "second" not in k}
+    return lines
+
+
+def test_four_epochs_equal_two_and_two_more(tiny: Path, tmp_path: Path) -> None:
+    whole = mtlkit.Run(load(tiny, train__epochs=4), out=tmp_path / "runs")
+    whole.fit()
+    half = mtlkit.Run(load(tiny, train__epochs=2), out=tmp_path / "runs")
+    half.fit()
+    rest = mtlkit.Run(load(tiny, train__epochs=4), resume=half.folder)
+    rest.fit()
+    assert_equal_bits(weights(whole), weights(rest))
+
+
+@pytest.mark.parametrize("weighting", ["{type: gradnorm}", "{type: dwa}", "{type: equal}"])
+def test_every_weighting_resumes_bit_for_bit(tiny: Path, tmp_path: Path, weighting: str) -> None:
+    settings = {"weighting": weighting, "train__epochs": 4}
+    whole = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    whole.fit()
+    run = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    run.track(StopAt(8, signal.SIGINT))
+    with pytest.raises(InterruptedRun):
+        run.fit()
+    resumed = mtlkit.Run(load(tiny, **settings), resume=run.folder)
+    resumed.fit()
+    assert_equal_bits(weights(whole), weights(resumed))
+
+
+def test_a_second_signal_stops_at_once_and_keeps_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny), out=tmp_path / "runs")
+
+    class Twice:
+        @hookimpl
+        def mtlkit_step_end(self, run: mtlkit.Run, step: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run.track(Twice())
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert run.folder is not None
+    assert checkpoint.load(run.folder / "last.pt")["position"]["step"] == 0
+
+
+def test_handlers_are_restored_after_a_run(tiny: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    mtlkit.Run(load(tiny, train__epochs=1), out=tmp_path / "runs").fit()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_accumulated_batches_equal_one_large_batch(tiny: Path, tmp_path: Path) -> None:
+    """With frozen batch norm, uneven void pixels and a label that one batch lacks."""
+    run = mtlkit.Run(load(tiny))
+    learner = run.learner
+    loader, order = run.loader("train")
+    order.begin_at(1, 0)
+    first, second, third = (move(batch, torch.device("cpu")) for batch in loader)
+    first.labels["depth"].valid[:, :, :20] = False
+    del second.labels["segmentation"]
+    parts = [first, second, third]
+    learner.objective.double().eval()
+    for part in parts:
+        part.image = part.image.double()
+    whole = joined(parts)
+    grads = []
+    for batches in ([whole], learner._with_counts(parts)):
+        learner.optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            learner.backward(learner.objective(batch), 1 / len(batches))
+        grads.append({n: p.grad.clone() for n, p in learner.model.named_parameters()})
+    for name in grads[0]:
+        torch.testing.assert_close(grads[1][name], grads[0][name], rtol=1e-5, atol=1e-9)
+
+
+def joined(parts: list[mtlkit.Batch]) -> mtlkit.Batch:
+    """Return the batches as one; a missing label is valid nowhere."""
+    image = torch.cat([part.image for part in parts])
+    labels = {}
+    for name in ("segmentation", "depth"):
+        like = next(part.labels[name] for part in parts if name in part.labels)
+        blank = mtlkit.Label(torch.zeros_like(like.value), torch.zeros_like(like.valid))
+        found = [part.labels.get(name, blank) for part in parts]
+        labels[name] = mtlkit.Label(
+            torch.cat([x.value for x in found]), torch.cat([x.valid for x in found])
+        )
+    return mtlkit.Batch(image, labels)
+
+
+def test_a_loss_that_is_no_number_is_named_and_the_last_good_checkpoint_kept(
+    tiny: Path, tmp_path: Path
+) -> None:
+    run = mtlkit.Run(load(tiny, optimizer__lr=1e30), out=tmp_path / "runs")
+    with pytest.raises(DivergedError, match=r"loss/.* is not finite at step \d"):
+        run.fit()
+    assert run.folder is not None
+    state = checkpoint.load(run.folder / "last.pt")
+    assert all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+
+
+def test_another_recipe_cannot_be_resumed(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny, train__epochs=1), out=tmp_path / "runs")
+    run.fit()
+    with pytest.raises(UsageError, match=r"optimizer\.lr: 0\.001 there, 0\.5 here"):
+        mtlkit.Run(load(tiny, optimizer__lr=0.5), resume=run.folder)
+    mtlkit.Run(load(tiny, train__epochs=9, loader__workers=1, name="other"), resume=run.folder)
+
+
+def test_a_fine_tuned_run_says_what_it_did_not_load(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny, train__epochs=1), out=tmp_path / "runs")
+    run.fit()
+    settings = {"train__init_from": str(run.folder), "edges": [], "weighting": "{type: equal}"}
+    tuned = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    missing, unused = tuned.learner.not_loaded or ([], [])
+    assert missing == [] and unused and all(name.startswith("edges.") for name in unused)
+
+
+def test_a_missing_cuda_device_is_one_sentence(tiny: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device whose absence is tested")
+    with pytest.raises(MissingError, match="--device cpu"):
+        mtlkit.Run(load(tiny, train__device="cuda"))
+
+
+def test_overfitting_four_scenes_lowers_every_loss(tiny: Path, tmp_path: Path) -> None:
+    settings = {
+        "data__train": 4,
+        "data__augment": "{flip: 0, scale_crop: [1.0]}",
+        "train__epochs": 30,
+        "train__keep_best": None,
+        "optimizer__lr": 5e-3,
+        "edges__0__weight": 0.3,
+        "edges__1__weight": 0.3,
+    }
+    run = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    seen: list[dict[str, float]] = []
+
+    class Watch:
+        @hookimpl
+        def mtlkit_epoch_end(self, run: mtlkit.Run, epoch: Any) -> None:
+            seen.append(epoch.train)
+
+    run.track(Watch())
+    run.fit()
+    first, last = seen[0], seen[-1]
+    terms = [name for name in first if name != "loss/total"]
+    assert len(terms) == 6
+    assert [name for name in terms if last[name] > 0.9 * first[name]] == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: pytest -m cuda")
+def test_a_run_trains_on_cuda(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny, train__device="cuda", train__precision="auto"), out=tmp_path)
+    assert run.fit().status == "done"
+    assert next(run.model.parameters()).is_cuda
