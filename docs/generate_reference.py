@@ -12,14 +12,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
 
-from mtlkit.contracts import AuxiliaryLoss, Edge, Plugin, Task
+from mtlkit.contracts import AuxiliaryLoss, Edge, Task
 from mtlkit.optimization import (
     AdamSection,
     AdamWSection,
@@ -70,7 +70,7 @@ def recipe_reference() -> str:
     for section, (kind, base, words) in KINDS.items():
         parts.append(f"## `{section}`\n\n{words}\n")
         if base is not None:
-            parts.append(table(base, HIDDEN.get(section, set())))
+            parts.append(table(base, HIDDEN.get(section, ())))
         common = set(base.model_fields) if base is not None else set()
         for name, offered in loaded.types(kind).items():
             if offered.__module__.startswith(SHIPPED):
@@ -101,7 +101,7 @@ def docstring(model: type) -> str:
     return re.split(r"\n\n(?=Source:|Args:)", text)[0]
 
 
-def table(model: type[BaseModel], hidden: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+def table(model: type[BaseModel], hidden: Collection[str] = ()) -> str:
     """Return a row per key; nothing where there is none.
 
     Args:

@@ -48,7 +48,9 @@ def check_recipe(recipe: Recipe) -> Checked:
     if faults:
         raise RecipeError(faults)
     height, width = recipe.data.size
-    with recipe.loaded.blaming(f"the model of this recipe fails on a batch of 2×3×{height}×{width}"):
+    with recipe.loaded.blaming(
+        f"the model of this recipe fails on a batch of 2×3×{height}×{width}"
+    ):
         objective = build_objective(recipe, "meta")
         losses = objective(meta_batch(recipe))
     _check_losses(losses)
@@ -81,12 +83,14 @@ def _check_losses(losses: Losses) -> None:
         if loss.ndim:
             shape = tuple(loss.shape)
             raise PluginError(
-                f"the loss {name} has shape {shape}, it must be a scalar. Reduce it with nn.masked_mean"
+                f"the loss {name} has shape {shape}, it must be a scalar. Reduce it with "
+                "nn.masked_mean"
             )
     for name, loss in losses.tasks.items():
         if not loss.requires_grad:
             raise PluginError(
-                f"task {name!r}: its loss has no gradient. Compute it from the prediction, not detached"
+                f"task {name!r}: its loss has no gradient. Compute it from the prediction, which "
+                "must not be detached"
             )
 
 
@@ -94,7 +98,9 @@ def _check_shapes(recipe: Recipe, output: Output) -> None:
     images, size = 2, tuple(recipe.data.size)
     for name, task in recipe.tasks.items():
         if task.channels < 1:
-            raise PluginError(f"task {name!r}: predicts {task.channels} channels. Predict at least 1")
+            raise PluginError(
+                f"task {name!r}: predicts {task.channels} channels. Predict at least 1"
+            )
         wanted = (images, task.channels) if task.vector else (images, task.channels, *size)
         _check_shape(output.predictions[name].shape, wanted, f"task {name!r}: the prediction")
     for key, transferred in output.transfers.items():
@@ -111,7 +117,8 @@ def _check_shape(found: torch.Size, wanted: tuple[int, ...], what: str) -> None:
 
 def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterator[Fault]:
     """Yield a fault where optimizer groups match nothing or the weighting cannot work."""
-    balancer = recipe.weighting.build_balancer(recipe.tasks)
+    with recipe.loaded.blaming("the weighting of this recipe fails"):
+        balancer = recipe.weighting.build_balancer(recipe.tasks)
     others = (objective.auxiliary_losses, balancer)
     try:
         build_optimizer(recipe.optimizer, objective.model, others)

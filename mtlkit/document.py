@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from mtlkit.errors import Fault, RecipeError, UsageError
@@ -18,6 +20,7 @@ from mtlkit.errors import Fault, RecipeError, UsageError
 Key = str | int
 Location = tuple[Key, ...]
 
+MAX_BYTES = 1_000_000  # /dev/zero has no end
 MAX_NODES = 100_000  # aliases can make a small file grow without end
 MAX_DEPTH = 50
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -101,13 +104,39 @@ def parse_value(text: str, where: str) -> Any:
     Raises:
         RecipeError: it is not YAML.
     """
-    holder = Document(Path(where))
-    return _plain(_parse(text, Path(where)), (), holder, [0])
+    try:
+        return _plain(_parse(text, Path(where)), (), Document(Path(where)), [0])
+    except RecipeError as error:
+        raise RecipeError([replace(f, where=where, key="") for f in error.faults]) from None
+
+
+def plugin_files(document: Document) -> list[Path]:
+    """Return the plugin files that a recipe names.
+
+    Args:
+        document: the recipe.
+
+    Raises:
+        RecipeError: one lies outside the recipe's own folder.
+    """
+    folder = document.path.resolve().parent
+    named = document.data.get("plugins") or []
+    files = []
+    for i, name in enumerate(named if isinstance(named, list) else []):
+        if not (folder / str(name)).resolve().is_relative_to(folder):
+            message = f"{name!r} lies outside the recipe's folder. Move it there, or use --plugin"
+            raise RecipeError([document.fault(("plugins", i), message)])
+        files.append(document.path.parent / str(name))
+    return files
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise UsageError(f"{path}: has more than {MAX_BYTES:,} bytes. Give a recipe in YAML")
+        return text.decode("utf-8-sig")
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such recipe. `mtlkit recipes` lists the shipped ones"
@@ -120,21 +149,26 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, path: Path) -> Any:
     try:
-        return YAML(typ="rt").load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an anchor may be used again
+            return YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = (error.problem or "not valid YAML").split("\n")[0].strip()
-        raise RecipeError([Fault(f"{path}:{line}", "", f"not valid YAML: {problem}")]) from None
+        message = f"not valid YAML: {problem}. Mend this line, or quote the value"
+        raise RecipeError([Fault(f"{path}:{line}", "", message)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
-        text = str(error).split("\n")[0]
-        raise RecipeError([Fault(str(path), "", f"not valid YAML: {text}")]) from None
+        message = str(error).split("\n")[0].split(";")[0]
+        message = f"not valid YAML: {message}. Mend it, or begin with a copy of a shipped recipe"
+        raise RecipeError([Fault(str(path), "", message)]) from None
 
 
 def _plain(node: Any, location: Location, document: Document, seen: list[int]) -> Any:
     """Turn ruamel's node into plain data and note the lines of its keys."""
     seen[0] += 1
     if seen[0] > MAX_NODES or len(location) > MAX_DEPTH:
-        raise RecipeError([document.fault(location, "the recipe is too large or refers to itself")])
+        message = "too large, or refers to itself. Write it out without aliases"
+        raise RecipeError([document.fault(location[:1], message)])
     if isinstance(node, CommentedMap):
         _note(node, location, document)
         return {str(k): _plain(v, (*location, str(k)), document, seen) for k, v in node.items()}
@@ -144,7 +178,10 @@ def _plain(node: Any, location: Location, document: Document, seen: list[int]) -
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
-    return node
+    if isinstance(node, TaggedScalar):
+        message = f"YAML's tags, such as {node.tag.value}, have no meaning here. Remove it"
+        raise RecipeError([document.fault(location, message)])
+    return str(node) if isinstance(node, date) else node
 
 
 def _note(node: CommentedMap | CommentedSeq, location: Location, document: Document) -> None:
@@ -160,14 +197,18 @@ def _override(document: Document, dotted: str, value: Any) -> None:
         value = parse_value(value, where)
     node: Any = document.data
     *parents, last = dotted.split(".")
+    if not all((*parents, last)):
+        raise RecipeError([Fault(where, "", "a key is words joined by dots. Write train.epochs=1")])
     location: Location = ()
     for part in [*parents, last]:
         key: Key = int(part) if isinstance(node, list) and part.isdigit() else part
         location = (*location, key)
         if isinstance(node, list) and not (isinstance(key, int) and key < len(node)):
-            raise RecipeError([Fault(where, "", f"{part!r} is not the number of an entry")])
+            message = f"no entry {part}. The list has {len(node)} entries, the first is 0"
+            raise RecipeError([Fault(where, "", message)])
         if not isinstance(node, dict | list):
-            raise RecipeError([Fault(where, "", f"nothing can be set below {location[-2]!r}")])
+            message = f"{location[-2]!r} holds a value and no keys. Set it as a whole"
+            raise RecipeError([Fault(where, "", message)])
         holder: Any = node
         if len(location) == len(parents) + 1:
             holder[key] = value
@@ -176,7 +217,7 @@ def _override(document: Document, dotted: str, value: Any) -> None:
                 node[key] = {}
             node = holder[key]
     document.lines = {k: v for k, v in document.lines.items() if k[: len(location)] != location}
-    document.lines[location] = where
+    document.lines[location] = "--set"
 
 
 def _substitute(value: Any, location: Location, document: Document, lenient: Sequence[str]) -> Any:
@@ -188,7 +229,8 @@ def _substitute(value: Any, location: Location, document: Document, lenient: Seq
         return value
     if location and location[0] not in lenient:
         for name in _VARIABLE.findall(value):
-            if name not in os.environ:
-                message = f"the environment variable {name} is not set. Set it: export {name}=…"
+            if not os.environ.get(name):
+                message = f"the environment variable {name} is not set, or empty. Set it: "
+                message += f"export {name}=…"
                 document.faults.append(document.fault(location, message))
-    return _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), value)
+    return _VARIABLE.sub(lambda match: os.environ.get(match[1]) or match[0], value)

@@ -88,6 +88,15 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "none is known"
-    near = difflib.get_close_matches(wrong, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(names)}"
+    return f"{nearest(wrong, names)}known: {', '.join(names)}"
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'? " if a name is near, else nothing.
+
+    Args:
+        wrong: what was written.
+        known: every name that would have been right.
+    """
+    near = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -119,5 +119,10 @@ def raw_end_problems(
             end = edge.get(key)
             if isinstance(end, str) and end != ALL and end not in tasks:
                 yield (i, key), f"no task is called {end!r}; {suggest(end, map(str, tasks))}"
+        if ALL in (edge.get("from"), edge.get("to")) and len(tasks) == 1:
+            yield (
+                (i, "from"),
+                "`all` means every other task, and there is one task. Remove the edge",
+            )
         if edge.get("from") == edge.get("to") and edge.get("from") not in (ALL, None):
             yield (i, "to"), f"an edge from {edge['from']!r} to itself transfers nothing. Remove it"

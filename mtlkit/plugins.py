@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import pkgutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points, version
@@ -33,6 +31,7 @@ from mtlkit.contracts import (
     Weighting,
 )
 from mtlkit.errors import MtlkitError, PluginError, UsageError, suggest
+from mtlkit.plugin_file import first_line, import_file, innermost
 
 SHIPPED = "mtlkit_plugins"
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
@@ -104,7 +103,9 @@ class Plugins:
                 plugins._add_file(file)
         if unused:
             names = [plugin.name.rpartition(".")[2] for plugin in plugins.loaded]
-            raise UsageError(f"--no-plugin {min(unused)}: no such plugin; {suggest(min(unused), names)}")
+            raise UsageError(
+                f"--no-plugin {min(unused)}: no such plugin; {suggest(min(unused), names)}"
+            )
         plugins._collect()
         return plugins
 
@@ -136,18 +137,11 @@ class Plugins:
         except MtlkitError:
             raise
         except Exception as error:  # whatever a plugin's code raises
-            reason = f"{type(error).__name__}: {_first_line(error)}"
-            raise PluginError(f"{what}: {reason}. Mend the plugin{self._place(error)}") from error
-
-    def _place(self, error: BaseException) -> str:
-        """Return " x, line n" of the innermost frame that lies in a plugin's file."""
-        names = {plugin.module.__file__: plugin.name for plugin in self.loaded}
-        place, trace = "", error.__traceback__
-        while trace is not None:
-            file = trace.tb_frame.f_code.co_filename
-            place = f" {names[file]}, line {trace.tb_lineno}" if file in names else place
-            trace = trace.tb_next
-        return place
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            names = {plugin.module.__file__: plugin.name for plugin in self.loaded}
+            file, line = innermost(error, names)
+            place = f" {names[file]}, line {line}" if file is not None else ""
+            raise PluginError(f"{what}: {reason}. Mend the plugin{place}") from error
 
     def _add_installed(self, entry: EntryPoint) -> None:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
@@ -161,7 +155,7 @@ class Plugins:
             if other.stem == file.stem and other != file.resolve():
                 raise PluginError(f"{file}: {other} has the same name. Rename one of them")
         if file.resolve() not in self.files:
-            self._add(_import_file(file), str(file))
+            self._add(import_file(file), str(file))
             self.files.append(file.resolve())
 
     def _add(self, module: ModuleType, origin: str) -> None:
@@ -218,7 +212,11 @@ class Plugins:
                 f"mtlkit.{base.__name__}. Derive it, or offer it by another hook"
             )
         declared = offered.model_fields.get("type")
-        if declared is None or get_origin(declared.annotation) is not Literal or not declared.default:
+        if (
+            declared is None
+            or get_origin(declared.annotation) is not Literal
+            or not declared.default
+        ):
             raise PluginError(
                 f'{plugin.origin}: {offered.__name__} needs a type name: type: Literal["…"] = "…"'
             )
@@ -247,64 +245,3 @@ def _is_blocked(name: str, unused: set[str], blocked: Iterable[str]) -> bool:
     hits = {name, name.rpartition(".")[2]} & set(blocked)
     unused -= hits
     return bool(hits)
-
-
-def _import_file(file: Path) -> ModuleType:
-    """Import a plugin file by its stem, so that spawned loader workers can import it too."""
-    if not file.is_file():
-        raise PluginError(f"{file}: no such plugin file. Give the path of a Python file")
-    if file.suffix != ".py" or not file.stem.isidentifier():
-        raise PluginError(f"{file}: a plugin file is a Python file with a name such as my_task.py")
-    folder, path = str(file.resolve().parent), str(file.resolve())
-    known = sys.modules.get(file.stem)
-    if known is not None and getattr(known, "__file__", None) == path:
-        return known
-    if known is not None and hasattr(known, "__mtlkit_plugin_file__"):
-        del sys.modules[file.stem]  # another recipe's plugin of the same name
-    elif known is not None or importlib.util.find_spec(file.stem) is not None:
-        found = getattr(known, "__file__", None) or "an installed module"
-        if found != path and not _is_same(importlib.util.find_spec(file.stem), path):
-            raise PluginError(
-                f"{file}: {file.stem!r} is the name of another module. Rename the file"
-            )
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # spawned workers inherit sys.path
-    importlib.invalidate_caches()
-    return _execute(file)
-
-
-def _is_same(spec: object, path: str) -> bool:
-    return getattr(spec, "origin", None) == path
-
-
-def _execute(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file.resolve())
-    assert spec is not None and spec.loader is not None  # a .py file always has both
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        del sys.modules[file.stem]
-        raise PluginError(f"{file}:{error.lineno or 1}: {error.msg}. Mend the plugin file") from None
-    except (Exception, SystemExit) as error:
-        del sys.modules[file.stem]
-        line = _line_of(error, file)
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise PluginError(f"{file}:{line}: {reason}. Mend the plugin file") from None
-    module.__mtlkit_plugin_file__ = True  # type: ignore[attr-defined]
-    return module
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n")[0].rstrip(".")
-
-
-def _line_of(error: BaseException, file: Path) -> int:
-    """Return the last line of the file that the error passed through."""
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file.resolve()):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

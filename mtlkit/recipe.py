@@ -30,10 +30,10 @@ from mtlkit.contracts import (
     Task,
     Weighting,
 )
-from mtlkit.document import Document, Location, read_document
-from mtlkit.errors import Fault, RecipeError
-from mtlkit.faults import schema_faults
-from mtlkit.graph import ALL, expand, graph_problems, raw_end_problems
+from mtlkit.document import Document, Location, plugin_files, read_document
+from mtlkit.errors import Fault, RecipeError, suggest
+from mtlkit.faults import by_line, name_faults, schema_faults
+from mtlkit.graph import expand, graph_problems, raw_end_problems
 from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection, Section
 from mtlkit.plugins import Plugins
 
@@ -62,7 +62,11 @@ class Train(Section):
     """How long, where and how exactly."""
 
     epochs: Count
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,2})?|mps)$",
+        description="auto, cpu, cuda, cuda:1 or mps",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it natively"
     )
@@ -82,7 +86,11 @@ class Train(Section):
 class Recipe(Section):
     """A run, whole: every part is a frozen plugin or section."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="letters, digits, dots, dashes and underlines, a letter or digit first",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     plugins: tuple[str, ...] = Field((), description="plugin files in the recipe's own folder")
     data: SerializeAsAny[Dataset]
@@ -105,11 +113,10 @@ class Recipe(Section):
     def _key_names_the_task(cls, tasks: Any) -> Any:
         if not isinstance(tasks, dict):
             return tasks
+        named = {name: {} if task is None else task for name, task in tasks.items()}
         return {
-            name: {"type": name, **(task or {}), "name": name}
-            if isinstance(task or {}, dict)
-            else task
-            for name, task in tasks.items()
+            name: {"type": name, **task, "name": name} if isinstance(task, dict) else task
+            for name, task in named.items()
         }
 
     @property
@@ -170,7 +177,7 @@ def _union(plugins: Plugins, kind: str) -> Any:
 
 
 def _refuse(kind: str, value: Any) -> Any:
-    raise ValueError(f"no loaded plugin offers any {kind}. Load one with --plugin")
+    raise ValueError(f"no loaded plugin offers any {kind}. Load one with --plugin, block none")
 
 
 def load_recipe(
@@ -210,9 +217,10 @@ def recipe_of(
         RecipeError: with every fault.
         PluginError: a plugin is missing, broken or in conflict.
     """
-    files = [*_named_files(document), *map(Path, plugins)]
+    files = [*plugin_files(document), *map(Path, plugins)]
     loaded = Plugins.load(list(dict.fromkeys(files)), blocked)
-    document.data.setdefault("name", re.sub(r"[^A-Za-z0-9._-]", "-", document.path.stem))
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", document.path.stem).lstrip("._-")
+    document.data.setdefault("name", stem[:100] or "run")
     recipe = _validate(document, loaded)
     recipe._loaded, recipe._document = loaded, document
     faults = list(_whole_faults(recipe, document))
@@ -221,45 +229,23 @@ def recipe_of(
     return recipe
 
 
-def _named_files(document: Document) -> list[Path]:
-    """Return the plugin files that the recipe names; they must lie in its own folder."""
-    folder = document.path.resolve().parent
-    named = document.data.get("plugins") or []
-    files = []
-    for i, name in enumerate(named if isinstance(named, list) else []):
-        file = (folder / str(name)).resolve()
-        if not file.is_relative_to(folder):
-            message = f"{name!r} lies outside the recipe's folder. Move it there, or use --plugin"
-            raise RecipeError([document.fault(("plugins", i), message)])
-        files.append(document.path.parent / str(name))
-    return files
-
-
 def _validate(document: Document, plugins: Plugins) -> Recipe:
     faults = list(document.faults)
     tasks, edges = document.data.get("tasks"), document.data.get("edges")
     if isinstance(tasks, dict):
-        faults += _name_faults(document, tasks)
+        faults += name_faults(document, tasks)
         ends = raw_end_problems(tasks, edges if isinstance(edges, list) else [])
         faults += [document.fault(("edges", i, key), text) for (i, key), text in ends]
-    try:
-        recipe = recipe_model(plugins).model_validate(document.data)
-    except ValidationError as error:
-        faults += schema_faults(error, document, Recipe, plugins)
+    told = {fault.key for fault in faults}
+    with plugins.blaming("a part of this recipe cannot be made"):
+        try:
+            recipe = recipe_model(plugins).model_validate(document.data)
+        except ValidationError as error:
+            found = schema_faults(error, document, Recipe, plugins)
+            faults += [fault for fault in found if fault.key not in told]
     if faults:
-        raise RecipeError(sorted(faults, key=_by_line))
+        raise RecipeError(sorted(faults, key=by_line))
     return recipe
-
-
-def _name_faults(document: Document, tasks: Mapping[str, Any]) -> list[Fault]:
-    message = "a task's name is an identifier such as depth_left, and not `all`. Rename it"
-    wrong = [name for name in tasks if not name.isidentifier() or name == ALL]
-    return [document.fault(("tasks", name), message) for name in wrong]
-
-
-def _by_line(fault: Fault) -> tuple[str, int]:
-    file, _, line = fault.where.rpartition(":")
-    return (file, int(line)) if line.isdigit() else (fault.where, 0)
 
 
 def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
@@ -278,9 +264,16 @@ def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
         word = "needs an encoder. Add one" if needs else "has its own. Remove the key"
         message = f"architecture {recipe.architecture.type_name()!r} {word}"
         yield document.fault(("encoder",), message)
+    for i, auxiliary in enumerate(recipe.auxiliary_losses):
+        if auxiliary.task not in recipe.tasks:
+            message = (
+                f"no task is called {auxiliary.task!r}; {suggest(auxiliary.task, recipe.tasks)}"
+            )
+            yield document.fault(("auxiliary_losses", i, "task"), message)
     for location, plugin in _parts(recipe):
-        for message in plugin.problems(recipe):
-            yield document.fault(location, message)
+        with recipe.loaded.blaming(f"{plugin.type_name()}: problems() fails"):
+            sentences = list(plugin.problems(recipe))
+        yield from (document.fault(location, sentence) for sentence in sentences)
 
 
 def _parts(recipe: Recipe) -> Iterable[tuple[tuple[str | int, ...], Plugin]]:

@@ -23,7 +23,11 @@ class Plugin(BaseModel, ABC):
     """Base of all plugin classes; `forward` of what it builds reads declared fields only."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        allow_inf_nan=False,
     )
 
     @classmethod

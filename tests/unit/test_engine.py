@@ -235,9 +235,9 @@ def test_overfitting_four_scenes_lowers_every_loss(tiny: Path, tmp_path: Path) -
     settings = {
         "data__train": 4,
         "data__augment": "{flip: 0, scale_crop: [1.0]}",
-        "train__epochs": 30,
+        "train__epochs": 40,
         "train__keep_best": None,
-        "optimizer__lr": 5e-3,
+        "optimizer__lr": 1e-2,
         "edges__0__weight": 0.3,
         "edges__1__weight": 0.3,
     }

@@ -1,0 +1,56 @@
+"""Fenced blocks of the Markdown pages, each with the comment above it that says what it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(r"^(?:<!-- ([^>]+) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between two fences.
+
+    Args:
+        page: its file.
+        line: of its opening fence.
+        mark: the comment above it: "run", "explain" or "file: NAME".
+        language: after the opening fence.
+        text: between the fences.
+    """
+
+    page: Path
+    line: int
+    mark: str
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that it is, if it is one."""
+        return self.mark.removeprefix("file: ") if self.mark.startswith("file: ") else None
+
+
+def blocks() -> list[Block]:
+    """Return every block of every page."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(page, line, *(part or "" for part in match.groups())))
+    return found
+
+
+def write_files(folder: Path, page: Path) -> None:
+    """Write the files that a page shows into a folder."""
+    for block in blocks():
+        if block.page == page and block.file is not None:
+            (folder / block.file).write_text(block.text, encoding="utf-8")

@@ -1,0 +1,100 @@
+"""Every shipped recipe: checked, explained, and trained for two steps on rendered scenes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import mtlkit
+from mtlkit.check import check_recipe
+from mtlkit.listing import shipped
+from mtlkit.report.explain import explain, objective_lines
+
+RECIPES = sorted(shipped())
+SCENES = {
+    "data.size": [32, 64],
+    "data.train": 2,
+    "data.val": 2,
+    "loader.batch_size": 2,
+    "loader.workers": 0,
+    "loader.cache": "none",
+    "train.device": "cpu",
+    "train.epochs": 1,
+}
+
+
+def lenient(name: str) -> mtlkit.Recipe:
+    return mtlkit.load_recipe(shipped()[name], lenient=["data"])
+
+
+def explained(recipe: mtlkit.Recipe) -> str:
+    stream = io.StringIO()
+    Console(width=100, file=stream).print(explain(recipe))
+    return stream.getvalue()
+
+
+def test_the_shipped_recipes_are_those_that_the_readme_promises() -> None:
+    assert RECIPES == [
+        "align_net_cityscapes",
+        "base_mt_cityscapes",
+        "base_st_depth_cityscapes",
+        "base_st_segmentation_cityscapes",
+        "xtascnet_cityscapes",
+        "xtascnet_official_cityscapes",
+        "xtascnet_rooms",
+        "xtascnet_streets",
+    ]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
+    first = shipped()[name].read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ") and first.endswith(f"mtlkit run recipes/{name}.yaml")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_can_be_checked_and_explained_without_data(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CITYSCAPES_ROOT", raising=False)
+    recipe = lenient(name)
+    check_recipe(recipe)
+    text = explained(recipe)
+    assert all(task in text for task in recipe.tasks)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_two_steps_and_validates(name: str, tmp_path: Path) -> None:
+    settings = dict(SCENES)
+    if "cityscapes" in name:
+        settings["data"] = {"type": "streets"}
+        settings = {"data": settings.pop("data"), **settings}
+    recipe = mtlkit.load_recipe(shipped()[name], settings, lenient=["data"])
+    run = mtlkit.Run(recipe, out=tmp_path)
+    loader, order = run.loader("train")
+    order.begin_at(1, 0)
+    (batch,) = loader
+    for _ in range(2):
+        losses = run.step(batch)
+    assert set(losses.tasks) == set(recipe.tasks)
+    metrics = run.evaluate()
+    assert {key.partition("/")[0] for key in metrics} == {*recipe.tasks, "loss"}
+    run.learner.monitor.check()
+
+
+def test_the_reference_objective_is_that_of_the_paper() -> None:
+    assert objective_lines(lenient("xtascnet_cityscapes")) == [
+        "L_segmentation = 0.99·cross_entropy(segmentation, label) + "
+        "0.01·l1(T[segmentation → depth], stop(depth))",
+        "L_depth = 0.99·l1(depth, label) + "
+        "0.01·cross_entropy(T[depth → segmentation], stop(segmentation))",
+        "L = Σ_t 0.5·exp(−s_t)·L_t + s_t",
+    ]
+
+
+def test_the_reference_has_the_parameters_of_the_paper() -> None:
+    text = explained(lenient("xtascnet_cityscapes"))
+    assert "31,553,344" in text and "27,785,280" in text
