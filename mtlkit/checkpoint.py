@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mtlkit.errors import CheckpointError, MissingError
 
 FORMAT = 1
-PARTS = ("model", "auxiliary_losses", "balancer", "optimizer", "rng", "position", "recipe")
+PARTS: dict[str, type] = {
+    "model": dict,
+    "auxiliary_losses": dict,
+    "balancer": dict,
+    "optimizer": dict,
+    "rng": dict,
+    "position": dict,
+    "recipe": str,
+    "monitor": dict,
+    "best": dict,
+}
+_CODE = ("Unsupported global", "Unsupported class", "GLOBAL")  # what torch's safe loader refuses
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -72,30 +84,29 @@ def load(path: Path) -> dict[str, Any]:
         path: a file that `save` wrote.
 
     Raises:
+        MissingError: it is not there.
         CheckpointError: it is damaged, holds code, or is no checkpoint of mtlkit.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path}: holds objects that could run code, so it was not loaded. Use a checkpoint "
-            "that mtlkit wrote"
-        ) from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0][:120] or type(error).__name__
-        raise CheckpointError(
-            f"{path}: is damaged or incomplete ({reason}). Use another checkpoint"
-        ) from None
+    if not path.is_file():
+        raise MissingError(f"{path}: no such checkpoint. Give the folder of a run")
+    state = _safely_loaded(path)
     if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError(f"{path}: is no checkpoint of mtlkit. Give a run folder")
     if state["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: has format {state['format']}, this release reads {FORMAT}. Use the release of "
-            "mtlkit that wrote it"
+            f"{path}: has format {state['format']!r}, this release reads {FORMAT}. Use the release "
+            "of mtlkit that wrote it"
         )
     missing = [part for part in PARTS if part not in state]
     if missing:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}. Use another checkpoint")
+    wrong = [part for part, kind in PARTS.items() if not isinstance(state[part], kind)]
+    if not wrong and not _is_place(state["position"]):
+        wrong = ["position"]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: is damaged: its {', '.join(wrong)} cannot be read. Use another checkpoint"
+        )
     return state
 
 
@@ -114,10 +125,37 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], source: Path) ->
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
-        reason = lines[0][:200] if lines else str(error)[:200]
+        reason = (lines[0] if lines else str(error))[:200].rstrip(".")
         raise CheckpointError(
-            f"{source}: does not fit this recipe's model: {reason} Use a checkpoint of this recipe"
+            f"{source}: does not fit this recipe's model: {reason}. Use a checkpoint of this recipe"
         ) from None
+
+
+def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any], source: Path) -> None:
+    """Restore an optimizer; fused kernels trust the shapes of its state, so they are compared.
+
+    Args:
+        optimizer: filled in place.
+        state: its state dict.
+        source: for messages.
+
+    Raises:
+        CheckpointError: it is that of other parameters.
+    """
+    try:
+        optimizer.load_state_dict(dict(state))
+        fits = all(
+            value.ndim == 0 or value.shape == parameter.shape
+            for parameter, values in optimizer.state.items()
+            for value in values.values()
+            if isinstance(value, Tensor)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"{source}: the state of the optimizer is damaged. Use another checkpoint of the run"
+        )
 
 
 def load_partly(module: nn.Module, weights: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -131,6 +169,30 @@ def load_partly(module: nn.Module, weights: Mapping[str, Any]) -> tuple[list[str
         Names of the module that got nothing, and names of the weights that were not used.
     """
     own = module.state_dict()
-    fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
+    tensors = {n: w for n, w in weights.items() if isinstance(w, Tensor)}
+    fitting = {n: w for n, w in tensors.items() if n in own and own[n].shape == w.shape}
     module.load_state_dict(fitting, strict=False)
     return [n for n in own if n not in fitting], [n for n in weights if n not in fitting]
+
+
+def _safely_loaded(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols that mtlkit never writes
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes lead to
+        if isinstance(error, pickle.UnpicklingError) and any(x in str(error) for x in _CODE):
+            raise CheckpointError(
+                f"{path}: holds objects that could run code, so it was not loaded. Use a "
+                "checkpoint that mtlkit wrote"
+            ) from None
+        told = isinstance(error, RuntimeError | OSError)
+        reason = str(error).split("\n")[0].split(". ")[0][:120] if told else type(error).__name__
+        raise CheckpointError(
+            f"{path}: is damaged or incomplete ({reason}). Use another checkpoint"
+        ) from None
+
+
+def _is_place(position: Mapping[str, Any]) -> bool:
+    """Return whether a position is made of whole numbers, none below 0."""
+    return all(isinstance(number, int) and number >= 0 for number in position.values())

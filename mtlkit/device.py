@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from mtlkit.errors import CheckpointError, MissingError, UsageError
 from mtlkit.structures import Batch, Label
 
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?|mps)$"
+"""What `train.device` may be."""
 FUSED_DEVICES = ("cpu", "cuda")
 """Device types with fused optimizer kernels."""
 

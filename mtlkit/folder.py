@@ -15,7 +15,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from mtlkit.errors import MissingError, UsageError
+from mtlkit.document import parse_document
+from mtlkit.errors import CheckpointError, MissingError, RecipeError, UsageError
 from mtlkit.recipe import Recipe
 
 MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers")
@@ -107,21 +108,31 @@ def refuse_another_recipe(recipe: Recipe, saved: str, folder: Path) -> None:
 
     Raises:
         UsageError: something differs that may not.
+        CheckpointError: the saved recipe is damaged.
     """
-    before = _flat(YAML(typ="safe").load(saved), "")
-    now = _flat(YAML(typ="safe").load(recipe_text(recipe)), "")
+    try:
+        before = _flat(parse_document(saved, folder / "last.pt").data, "")
+    except RecipeError as error:
+        raise CheckpointError(f"{error}. The recipe in it is damaged: start a new run") from None
+    now = _flat(parse_document(recipe_text(recipe), folder / "recipe.yaml").data, "")
     differing = sorted(
         key
         for key in before.keys() | now.keys()
         if before.get(key) != now.get(key) and key not in MAY_DIFFER
     )
     if differing:
-        shown = "; ".join(f"{k}: {before.get(k)} there, {now.get(k)} here" for k in differing[:5])
+        shown = "; ".join(
+            f"{k}: {_shown(before, k)} there, {_shown(now, k)} here" for k in differing[:5]
+        )
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
         raise UsageError(
             f"--resume {folder}: that run had another recipe ({shown}{more}). Resume it with "
             f"{folder / 'recipe.yaml'}, or start a new run"
         )
+
+
+def _shown(flat: dict[str, Any], key: str) -> str:
+    return str(flat[key])[:60] if key in flat else "nothing"
 
 
 def _flat(value: Any, prefix: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from mtlkit.contracts import (
     Task,
     Weighting,
 )
+from mtlkit.device import DEVICE_PATTERN
 from mtlkit.document import Document, Location, plugin_files, read_document
 from mtlkit.errors import Fault, RecipeError, suggest
 from mtlkit.faults import by_line, name_faults, schema_faults
@@ -64,7 +65,7 @@ class Train(Section):
     epochs: Count
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,2})?|mps)$",
+        pattern=DEVICE_PATTERN,
         description="auto, cpu, cuda, cuda:1 or mps",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(

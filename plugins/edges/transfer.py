@@ -40,11 +40,15 @@ class _TransferEdge(Edge):
         )
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
-        """Yield a sentence for each end that is no map.
+        """Yield a sentence for each end that is no map, and one for stages that the size lacks.
 
         Args:
             recipe: the whole recipe.
         """
+        stages, side = len(self.widths), min(recipe.data.size)
+        if side >> stages < 1:
+            message = f"{stages} widths halve {side} pixels {stages} times, to less than one. "
+            yield message + f"Write {max(1, side.bit_length() - 1)} widths at most"
         # an end that is no task's name, such as "all", stands for any of them
         named = set(self.hops) if set(self.hops) <= set(recipe.tasks) else set(recipe.tasks)
         for name, task in recipe.tasks.items():

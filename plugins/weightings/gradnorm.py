@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mtlkit.contracts import Balancer, GradientBalancer, Gradients, Task, Weighting
 from mtlkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from mtlkit.recipe import Recipe
 
 LEAST = 1e-4  # weights stay above 0, as the method asks; small enough to rule no common imbalance
 BETAS = (0.9, 0.999)  # Adam's defaults, as in XTasC-Net's released code
@@ -40,6 +43,15 @@ class GradNorm(Weighting):
             tasks: by name, in the recipe's order.
         """
         return GradNormBalancer(tuple(tasks), self.alpha, self.lr)
+
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Yield a sentence where there is nothing to compare.
+
+        Args:
+            recipe: the whole recipe.
+        """
+        if len(recipe.tasks) < 2:
+            yield "gradnorm compares the gradients of tasks, and there is one. Write type: equal"
 
     @property
     def as_maths(self) -> str:

@@ -122,7 +122,7 @@ def _check_mtlkit(words: list[str], block: Block) -> None:
     recipe = values.get("recipe")
     shown = {b.file for b in BLOCKS if b.page == block.page}
     shipped = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
-    if recipe is not None and not recipe.isupper():
+    if recipe is not None and not re.match(r"[A-Z_]+(/|$)", recipe):  # stands for one of yours
         assert recipe in shown | shipped or (ROOT / recipe).is_file(), f"{block}: {recipe}"
 
 
@@ -171,16 +171,15 @@ def test_rendered_streets_stand_in_for_cityscapes(
     assert list(Path("runs/xtascnet-cityscapes").glob("*/best.pt"))
 
 
-def test_the_readme_shows_what_explain_prints(generator: Any) -> None:
+def test_the_readme_shows_what_explain_prints() -> None:
     (block,) = [b for b in BLOCKS if b.mark == "explain"]
     call = [sys.executable, "-m", "mtlkit", "explain", "recipes/xtascnet_cityscapes.yaml"]
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     printed = subprocess.run(
         call, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8"
     ).stdout
-    hint = "run python docs/generate_reference.py"
-    assert block.text == "".join(f"{line.rstrip()}\n" for line in printed.splitlines()), hint
-    assert block.text == generator.explain_block(), hint
+    shown = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
+    assert block.text == shown, "run python docs/generate_reference.py"
 
 
 def test_the_recipe_reference_is_made_from_the_code(generator: Any) -> None:
