@@ -2,8 +2,8 @@
 
 python benchmarks/mean_predictor.py runs/xtascnet-streets/TIME
 
-The mean map holds, for every pixel, the mean of the training labels that are valid there; it is what
-a network that ignores its input can learn. Prints both absolute errors and their ratio.
+The mean map holds, for every pixel, the mean of the training labels that are valid there; it is
+what a network that ignores its input can learn. Prints both absolute errors and their ratio.
 """
 
 from __future__ import annotations

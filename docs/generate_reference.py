@@ -31,8 +31,9 @@ from mtlkit.optimization import (
     StepSection,
 )
 from mtlkit.plugins import SHIPPED, Plugins
-from mtlkit.recipe import KeepBest, Loader, Recipe, Train, load_recipe
+from mtlkit.recipe import Recipe, load_recipe
 from mtlkit.report.explain import explain
+from mtlkit.sections import KeepBest, Loader, Train
 from mtlkit.transforms import Augmentation
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,7 @@ def load(path: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}. Use another checkpoint")
     wrong = [part for part, kind in PARTS.items() if not isinstance(state[part], kind)]
-    if not wrong and not _is_place(state["position"]):
-        wrong = ["position"]
+    wrong = wrong or list(_wrong_inside(state["position"], state["best"]))
     if wrong:
         raise CheckpointError(
             f"{path}: is damaged: its {', '.join(wrong)} cannot be read. Use another checkpoint"
@@ -193,6 +192,8 @@ def _safely_loaded(path: Path) -> Any:
         ) from None
 
 
-def _is_place(position: Mapping[str, Any]) -> bool:
-    """Return whether a position is made of whole numbers, none below 0."""
-    return all(isinstance(number, int) and number >= 0 for number in position.values())
+def _wrong_inside(position: Mapping[str, Any], best: Mapping[str, Any]) -> Iterator[str]:
+    if not all(isinstance(number, int) and number >= 0 for number in position.values()):
+        yield "position"
+    if not (isinstance(best.get("metrics"), dict) and isinstance(best.get("epoch"), int)):
+        yield "best"

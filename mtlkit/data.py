@@ -195,5 +195,4 @@ def meta_batch(recipe: Recipe, images: int = 2) -> Batch:
         pairs = {name: _label(blanks[name]) for name in labels}
         image = torch.empty(images, 3, *recipe.data.size)
     many = {n: [x.expand(images, *x.shape) for x in pair] for n, pair in pairs.items()}
-    long = {n: (v.long() if v.dtype == torch.uint8 else v, m) for n, (v, m) in many.items()}
-    return Batch(image, {name: Label(value, valid) for name, (value, valid) in long.items()})
+    return Batch(image, {name: Label(value, valid) for name, (value, valid) in many.items()})

@@ -124,8 +124,6 @@ def to_device(module: nn.Module, placement: Placement) -> nn.Module:
 def move(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on the device, the copy overlapping with compute where memory is pinned.
 
-    Class ids travel as bytes and become int64 there.
-
     Args:
         batch: from a loader.
         device: where to.
@@ -135,9 +133,7 @@ def move(batch: Batch, device: torch.device) -> Batch:
         return x.to(device, non_blocking=True)
 
     def label(x: Label) -> Label:
-        value = there(x.value)
-        value = value.long() if value.dtype == torch.uint8 else value
-        return replace(x, value=value, valid=there(x.valid))
+        return replace(x, value=there(x.value), valid=there(x.valid))
 
     return replace(
         batch,

@@ -65,7 +65,7 @@ def mtlkit_weightings() -> list[type[Weighting]]:  # type: ignore[empty-body]
 
 @hookspec
 def mtlkit_metrics(name: str, task: Task) -> dict[str, MetricSpec]:  # type: ignore[empty-body]
-    """Return metrics to add to the task's own; called once per task of the graph.
+    """Return new metrics to add to the task's own; called per task, at each evaluation anew.
 
     Args:
         name: the task's key in the recipe.

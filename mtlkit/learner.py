@@ -92,8 +92,8 @@ class Learner:
         self.load_weights(state, source)
         auxiliary = self.objective.auxiliary_losses
         checkpoint.load_weights(auxiliary, state["auxiliary_losses"], source)
+        checkpoint.load_optimizer(self.optimizer, state["optimizer"], source)
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
             self.monitor.restore(state["monitor"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{source}: is damaged: {error}. Start a new run") from None

@@ -28,6 +28,7 @@ class Monitor:
         size = len(names)
         self.line = torch.zeros(2, size, dtype=torch.float64, device=_wide(device))
         self.epoch = torch.zeros_like(self.line)
+        self._masks: dict[tuple[bool, ...], Tensor] = {}
         self.first_bad = torch.full((size,), -1, dtype=torch.int64, device=_wide(device))
 
     def add(self, values: Mapping[str, Tensor], step: int) -> None:
@@ -37,11 +38,9 @@ class Monitor:
             values: detached scalars; absent ones are not counted.
             step: the step that they belong to.
         """
-        here = [name in values for name in self.names]
         zero = self.line.new_zeros(())
         new = torch.stack([values[n].to(zero) if n in values else zero for n in self.names])
-        present = torch.tensor(here, dtype=new.dtype).to(new.device, non_blocking=True)
-        pair = torch.stack((new, present))
+        pair = torch.stack((new, self._presence(tuple(name in values for name in self.names))))
         self.line += pair
         self.epoch += pair
         is_first = ~new.isfinite() & (self.first_bad < 0)
@@ -93,6 +92,12 @@ class Monitor:
         """
         self.line.copy_(state["line"])
         self.epoch.copy_(state["epoch"])
+
+    def _presence(self, here: tuple[bool, ...]) -> Tensor:
+        """Return 1 where a value came, else 0; copied to the device once for each pattern."""
+        if here not in self._masks:
+            self._masks[here] = torch.tensor(here, dtype=self.line.dtype).to(self.line.device)
+        return self._masks[here]
 
     def _means(self, sums: Tensor) -> dict[str, float]:
         self.check()

@@ -8,22 +8,17 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mtlkit.device import FUSED_DEVICES
 from mtlkit.errors import UsageError
+from mtlkit.sections import Section
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, and every key is known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Group(Section):
@@ -32,38 +27,44 @@ class Group(Section):
     match: str = Field(
         description="module path such as architecture.encoder, edges or balancer; * matches any"
     )
-    lr: Rate | None = None
-    weight_decay: Decay | None = None
+    lr: Rate | None = Field(None, description="learning rate; null: the optimizer's")
+    weight_decay: Decay | None = Field(None, description="null: the optimizer's")
 
 
 class _Optimizer(Section):
-    lr: Rate = 1e-4
-    weight_decay: Decay = 0.0
-    groups: tuple[Group, ...] = ()
+    lr: Rate = Field(1e-4, description="learning rate")
+    weight_decay: Decay = Field(0.0, description="of all parameters but the balancer's")
+    groups: tuple[Group, ...] = Field((), description="the first that matches a parameter holds")
 
 
 class AdamSection(_Optimizer):
     """Adam."""
 
     type: Literal["adam"] = "adam"
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: Rate = 1e-8
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the two moments")
+    eps: Rate = Field(1e-8, description="added to the root of the second moment")
 
 
 class AdamWSection(_Optimizer):
     """Adam with decoupled weight decay."""
 
     type: Literal["adamw"] = "adamw"
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: Rate = 1e-8
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of the two moments")
+    eps: Rate = Field(1e-8, description="added to the root of the second moment")
 
 
 class SGDSection(_Optimizer):
     """Stochastic gradient descent."""
 
     type: Literal["sgd"] = "sgd"
-    momentum: Beta = 0.0
-    nesterov: bool = False
+    momentum: Beta = Field(0.0, description="decay of the velocity")
+    nesterov: bool = Field(False, description="look ahead along the velocity; needs momentum")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDSection:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum above 0. Set momentum")
+        return self
 
 
 OptimizerSection = Annotated[AdamSection | AdamWSection | SGDSection, Field(discriminator="type")]
@@ -102,8 +103,8 @@ class StepSection(_Schedule):
     """The learning rate times `gamma` after every `every` epochs."""
 
     type: Literal["step"] = "step"
-    every: Annotated[int, Field(ge=1)]
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
+    every: int = Field(ge=1, description="epochs between steps")
+    gamma: float = Field(0.5, gt=0, le=1, description="factor of a step")
 
     def shape(self, epoch: float, epochs: int) -> float:
         """Return gamma to the power of the steps taken.
@@ -119,7 +120,7 @@ class CosineSection(_Schedule):
     """Half a cosine, from 1 to `final`."""
 
     type: Literal["cosine"] = "cosine"
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    final: float = Field(0.0, ge=0, le=1, description="factor at the end")
 
     def shape(self, epoch: float, epochs: int) -> float:
         """Return the cosine at this share of the run.
@@ -137,7 +138,7 @@ class PolySection(_Schedule):
     """(1 - share of the run) to the power `power`."""
 
     type: Literal["poly"] = "poly"
-    power: Annotated[float, Field(gt=0)] = 0.9
+    power: float = Field(0.9, gt=0, description="1: a straight line")
 
     def shape(self, epoch: float, epochs: int) -> float:
         """Return the polynomial at this share of the run.
@@ -177,18 +178,19 @@ def build_optimizer(
         **{f"balancer.{n}": p for n, p in balancer.named_parameters()},
     }
     named = {name: p for name, p in named.items() if p.requires_grad}
-    groups = [*section.groups, Group(match="balancer", weight_decay=0.0), Group(match="*")]
-    optional = groups[-2:]
+    rest = Group(match="*")
     parameters: list[dict[str, Any]] = []
-    for group in groups:
+    for group in (*section.groups, rest):
         names = [n for n in named if _matches(n, group.match)]
-        if not names and group not in optional:
+        if not names and group is not rest:
             tops = sorted({".".join(n.split(".")[:2]) for n in named})
             raise UsageError(
                 f"{group.match!r} matches no parameter; module paths begin with: " + ", ".join(tops)
             )
-        if names:
-            parameters.append(_group(section, group, [named.pop(n) for n in names]))
+        for of_balancer in (False, True):
+            chosen = [named.pop(n) for n in names if n.startswith("balancer.") is of_balancer]
+            if chosen:
+                parameters.append(_group(section, group, of_balancer, chosen))
     return _make(section, parameters)
 
 
@@ -196,9 +198,12 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
 
 
-def _group(section: _Optimizer, group: Group, parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
+def _group(
+    section: _Optimizer, group: Group, of_balancer: bool, parameters: Sequence[nn.Parameter]
+) -> dict[str, Any]:
     lr = section.lr if group.lr is None else group.lr
-    decay = section.weight_decay if group.weight_decay is None else group.weight_decay
+    decay = 0.0 if of_balancer else section.weight_decay
+    decay = decay if group.weight_decay is None else group.weight_decay
     return {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
 
 

@@ -75,6 +75,7 @@ class Plugins:
     blocked: tuple[str, ...] = ()
     _types: dict[str, dict[str, type[Plugin]]] = field(default_factory=dict)
     _owners: dict[type[Plugin], str] = field(default_factory=dict)
+    _installed: set[str] = field(default_factory=set)
 
     @classmethod
     def load(cls, files: Sequence[Path] = (), blocked: Iterable[str] = ()) -> Plugins:
@@ -147,8 +148,11 @@ class Plugins:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         try:
             self._add(entry.load(), origin)
-        except Exception as error:  # whatever a stranger's module raises at import
-            self.broken.append(Broken(entry.name, origin, f"{type(error).__name__}: {error}"))
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            self.broken.append(Broken(entry.name, origin, reason))
+            return
+        self._installed.add(self.loaded[-1].name)
 
     def _add_file(self, file: Path) -> None:
         for other in self.files:
@@ -184,48 +188,36 @@ class Plugins:
         self.loaded.append(Loaded(name, module, origin, hooks))
 
     def _collect(self) -> None:
-        for kind, (hook, base) in KINDS.items():
-            found: dict[str, type[Plugin]] = {}
-            for plugin in self.loaded:
-                if hook not in plugin.hooks:
-                    continue
-                with self.blaming(f"{plugin.origin}: {hook}() fails"):
-                    classes = getattr(plugin.module, hook)()
-                if not isinstance(classes, list | tuple):
-                    raise PluginError(f"{plugin.origin}: {hook}() must return a list of classes")
-                for offered in classes:
-                    self._claim(found, offered, plugin, kind, base)
-            self._types[kind] = dict(sorted(found.items()))
+        self._types = {kind: {} for kind in KINDS}
+        for plugin in list(self.loaded):
+            try:
+                offered = list(self._offered(plugin))
+            except PluginError as error:
+                if plugin.name not in self._installed:
+                    raise
+                self.loaded.remove(plugin)
+                self.manager.unregister(plugin.module)
+                self.broken.append(Broken(plugin.name, plugin.origin, str(error)))
+                continue
+            for kind, one in offered:
+                self._claim(kind, one, plugin)
+        self._types = {kind: dict(sorted(found.items())) for kind, found in self._types.items()}
 
-    def _claim(
-        self,
-        found: dict[str, type[Plugin]],
-        offered: type[Plugin],
-        plugin: Loaded,
-        kind: str,
-        base: type[Plugin],
-    ) -> None:
-        if not (isinstance(offered, type) and issubclass(offered, base)):
-            name = getattr(offered, "__name__", None) or repr(offered)
-            raise PluginError(
-                f"{plugin.origin}: {name} is offered as {kind} but is no subclass of "
-                f"mtlkit.{base.__name__}. Derive it, or offer it by another hook"
-            )
-        declared = offered.model_fields.get("type")
-        if (
-            declared is None
-            or get_origin(declared.annotation) is not Literal
-            or not declared.default
-        ):
-            raise PluginError(
-                f'{plugin.origin}: {offered.__name__} needs a type name: type: Literal["…"] = "…"'
-            )
-        missing = sorted(getattr(offered, "__abstractmethods__", ()))
-        if missing:
-            raise PluginError(
-                f"{plugin.origin}: {offered.__name__} must define {', '.join(missing)}"
-            )
-        name = offered.type_name()
+    def _offered(self, plugin: Loaded) -> Iterator[tuple[str, type[Plugin]]]:
+        """Yield each class of a plugin with its kind, after a look at it."""
+        for kind, (hook, base) in KINDS.items():
+            if hook not in plugin.hooks:
+                continue
+            with self.blaming(f"{plugin.origin}: {hook}() fails"):
+                classes = getattr(plugin.module, hook)()
+            if not isinstance(classes, list | tuple):
+                raise PluginError(f"{plugin.origin}: {hook}() must return a list of classes")
+            for one in classes:
+                _check_class(one, kind, base, plugin.origin)
+                yield kind, one
+
+    def _claim(self, kind: str, offered: type[Plugin], plugin: Loaded) -> None:
+        found, name = self._types[kind], offered.type_name()
         if name in found and found[name] is not offered:
             raise PluginError(
                 f"two plugins offer the {kind} type {name!r}: {self.owner(found[name])} and "
@@ -233,6 +225,22 @@ class Plugins:
             )
         found[name] = offered
         self._owners[offered] = plugin.name
+
+
+def _check_class(offered: type[Plugin], kind: str, base: type[Plugin], origin: str) -> None:
+    name = getattr(offered, "__name__", None) or repr(offered)
+    if not (isinstance(offered, type) and issubclass(offered, base)):
+        raise PluginError(
+            f"{origin}: {name} is offered as {kind} but is no subclass of mtlkit.{base.__name__}. "
+            "Derive it, or offer it by another hook"
+        )
+    declared = offered.model_fields.get("type")
+    is_literal = declared is not None and get_origin(declared.annotation) is Literal
+    if declared is None or not is_literal or not isinstance(declared.default, str):
+        raise PluginError(f'{origin}: {name} needs a type name: type: Literal["…"] = "…"')
+    missing = sorted(getattr(offered, "__abstractmethods__", ()))
+    if missing:
+        raise PluginError(f"{origin}: {name} must define {', '.join(missing)}")
 
 
 def _shipped_modules() -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial, reduce
 from operator import or_
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -30,58 +30,13 @@ from mtlkit.contracts import (
     Task,
     Weighting,
 )
-from mtlkit.device import DEVICE_PATTERN
 from mtlkit.document import Document, Location, plugin_files, read_document
 from mtlkit.errors import Fault, RecipeError, suggest
 from mtlkit.faults import by_line, name_faults, schema_faults
 from mtlkit.graph import expand, graph_problems, raw_end_problems
-from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection, Section
+from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection
 from mtlkit.plugins import Plugins
-
-Count = Annotated[int, Field(ge=1)]
-
-
-class Loader(Section):
-    """How samples become batches."""
-
-    batch_size: Count
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    cache: Literal["auto", "none", "ram", "disk"] = Field(
-        "auto", description="where decoded samples are kept; auto: as the data set advises"
-    )
-    drop_last: bool = False
-
-
-class KeepBest(Section):
-    """Which checkpoint is the best one."""
-
-    metric: str = Field(description="such as loss/total or segmentation/miou")
-    mode: Literal["min", "max"]
-
-
-class Train(Section):
-    """How long, where and how exactly."""
-
-    epochs: Count
-    device: str = Field(
-        "auto",
-        pattern=DEVICE_PATTERN,
-        description="auto, cpu, cuda, cuda:1 or mps",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the hardware has it natively"
-    )
-    keep_best: KeepBest | None = None
-    clip: Annotated[float, Field(gt=0)] | None = None
-    accumulate: Count = Field(1, description="batches per step")
-    init_from: str | None = Field(None, description="checkpoint to start the weights from")
-    checkpoint_every: Count = Field(500, description="steps between checkpoints")
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="longest time between checkpoints"
-    )
-    log_every: Count = Field(20, description="steps between lines of the log")
-    threads: Count | None = Field(None, description="CPU threads; null: as torch chooses")
-    pictures: Annotated[int, Field(ge=0, le=64)] = Field(6, description="validation samples drawn")
+from mtlkit.sections import Loader, Section, Train
 
 
 class Recipe(Section):
@@ -92,7 +47,7 @@ class Recipe(Section):
         max_length=100,
         description="letters, digits, dots, dashes and underlines, a letter or digit first",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    seed: int = Field(0, ge=0, lt=2**62, description="of initial weights, order and augmentation")
     plugins: tuple[str, ...] = Field((), description="plugin files in the recipe's own folder")
     data: SerializeAsAny[Dataset]
     loader: Loader

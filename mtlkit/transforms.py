@@ -33,10 +33,10 @@ class ClassMap(tv_tensors.Mask):  # type: ignore[misc]  # torchvision has no typ
     """Class ids, (H,W) uint8; `VOID` is no class."""
 
     def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return ids (0 where void), (H,W) uint8, and the mask, (1,H,W)."""
+        """Return ids (0 where void), (H,W) int64, and the mask, (1,H,W)."""
         value = self.as_subclass(Tensor)
         valid = value != VOID
-        return value.masked_fill(~valid, 0), valid[None]
+        return value.masked_fill(~valid, 0).long(), valid[None]
 
     def zoomed(self, factor: float) -> ClassMap:
         """Return the map itself: a class does not depend on size.
@@ -108,10 +108,10 @@ class Augmentation(BaseModel):
     """Horizontal flip, then scale-crop: a random window of 1/scale of the size, enlarged to full.
 
     All random numbers come from torch's default generator. `official` options do what XTasC-Net's
-    released code does where it differs (spec D34: validity taken before the crop; D35: values not
-    rescaled by the zoom).
+    released code does where it differs: validity taken before the crop (D34 in docs/parity.md),
+    values not rescaled by the zoom (D35).
 
-    Source: XTasC-Net, released code (data loaders); D33 for the order.
+    Source: XTasC-Net, released code (data loaders), also for the order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

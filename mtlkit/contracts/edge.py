@@ -49,8 +49,8 @@ class Transfer:
 class Edge(Plugin):
     """A task transfer: from one task's prediction to another's, and how it is scored."""
 
-    source: str = Field(alias="from")
-    target: str = Field(alias="to")
+    source: str = Field(alias="from", description="task that is read; all: every one")
+    target: str = Field(alias="to", description="task that is predicted; all: every other one")
     weight: float = Field(0.01, ge=0, le=1, description="λ: share of the charged task's loss")
     charge: Literal["source", "target"] = Field(
         "source", description="which task's loss it is mixed into"
@@ -120,8 +120,8 @@ class Edge(Plugin):
 class AuxiliaryLoss(Plugin):
     """A loss that is added to a task's, not mixed: distillation, adversarial, photometric."""
 
-    task: str
-    weight: float = Field(1.0, ge=0)
+    task: str = Field(description="whose loss it is added to")
+    weight: float = Field(1.0, ge=0, description="μ: its factor")
 
     @abstractmethod
     def build_loss(self, model: MultiTaskModel, example: Output) -> AuxiliaryModule:

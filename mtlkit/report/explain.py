@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from rich.console import Group, RenderableType
@@ -61,7 +61,9 @@ def graph_tree(recipe: Recipe) -> Tree:
     graph = build_graph(recipe.tasks, recipe.all_edges)
     for name, task in recipe.tasks.items():
         kind = "" if task.type_name() == name else f" ({task.type_name()})"
-        node = tree.add(f"[b]{name}[/b]{kind}: {task.channels} channels, {task.loss_name}")
+        node = tree.add(
+            f"[b]{name}[/b]{kind}: {_count(task.channels, 'channel')}, {task.loss_name}"
+        )
         for _, target, data in graph.out_edges(name, data=True):
             edge: Edge = data["edge"]
             node.add(f"→ {target}: {edge.type_name()}, λ = {edge.weight:g}")
@@ -108,13 +110,20 @@ def cost_table(recipe: Recipe) -> Table:
     table.add_column("GFLOPs", justify="right")
     prefix = type(model).__name__
     for name, part in _parts(model):
-        gflops = flops.get(f"{prefix}.{name}", 0) / 1e9
+        gflops = _flops(flops, f"{prefix}.{name}", part) / 1e9
         table.add_row(name, f"{parameters(part):,}", f"{gflops:.2f}")
     table.add_section()
     total, direct = flops.get(prefix, 0) / 1e9, flops.get(f"{prefix}.architecture", 0) / 1e9
     table.add_row("training", f"{parameters(model):,}", f"{total:.2f}")
     table.add_row("inference", f"{parameters(model.architecture):,}", f"{direct:.2f}")
     return table
+
+
+def _flops(counted: Mapping[str, int], name: str, part: nn.Module) -> int:
+    """Return what a module ran; one that is called piece by piece is the sum of its pieces."""
+    if name in counted:
+        return counted[name]
+    return sum(_flops(counted, f"{name}.{key}", child) for key, child in part.named_children())
 
 
 def parameters(module: nn.Module) -> int:

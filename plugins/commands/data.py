@@ -13,7 +13,10 @@ import typer
 if TYPE_CHECKING:
     from ..datasets._scenes.writing import Job
 
-app = typer.Typer(help="Render scenes with exact labels into the folders of real data sets.")
+app = typer.Typer(
+    rich_markup_mode=None,
+    help="Render scenes with exact labels into the folders of real data sets.",
+)
 
 
 class Scenes(StrEnum):

@@ -21,6 +21,7 @@ LAYERS = [  # a module imports only from its own layer or the ones before it
     {"errors"},
     {"structures", "records"},
     {"nn", "device", "transforms", "metrics"},
+    {"sections"},
     {"contracts"},
     {"hookspecs"},
     {"plugin_file", "plugins"},

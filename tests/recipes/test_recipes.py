@@ -11,7 +11,7 @@ from rich.console import Console
 import mtlkit
 from mtlkit.check import check_recipe
 from mtlkit.listing import shipped
-from mtlkit.report.explain import explain, objective_lines
+from mtlkit.report.explain import cost_table, explain, objective_lines
 
 RECIPES = sorted(shipped())
 SCENES = {
@@ -98,3 +98,12 @@ def test_the_reference_objective_is_that_of_the_paper() -> None:
 def test_the_reference_has_the_parameters_of_the_paper() -> None:
     text = explained(lenient("xtascnet_cityscapes"))
     assert "31,553,344" in text and "27,785,280" in text
+
+
+def test_the_flops_of_the_parts_add_up() -> None:
+    table = cost_table(lenient("xtascnet_cityscapes"))
+    cells = [float(cell) for cell in table.columns[2].cells]
+    *parts, training, inference = cells
+    assert min(parts) > 1
+    assert sum(parts) == pytest.approx(training, abs=0.05)
+    assert sum(parts[:3]) == pytest.approx(inference, abs=0.05)
