@@ -104,13 +104,17 @@ def by_line(fault: Fault) -> tuple[str, int]:
     return (file, int(line)) if line.isdigit() else (fault.where, 0)
 
 
+def _holds(data: Any, key: Key) -> bool:
+    if isinstance(data, list):
+        return isinstance(key, int) and key < len(data)
+    return isinstance(data, dict) and key in data
+
+
 def _without_tags(loc: Location, data: Any) -> Location:
     """Return the keys as the file has them: pydantic adds the chosen type of each union."""
     kept: list[Key] = []
     for key in loc:
-        if (isinstance(data, dict) and key in data) or (
-            isinstance(data, list) and isinstance(key, int) and key < len(data)
-        ):
+        if _holds(data, key):
             data = data[key]
         elif isinstance(data, dict) and key == data.get("type"):
             continue

@@ -61,9 +61,8 @@ def graph_tree(recipe: Recipe) -> Tree:
     graph = build_graph(recipe.tasks, recipe.all_edges)
     for name, task in recipe.tasks.items():
         kind = "" if task.type_name() == name else f" ({task.type_name()})"
-        node = tree.add(
-            f"[b]{name}[/b]{kind}: {_count(task.channels, 'channel')}, {task.loss_name}"
-        )
+        channels = f"{task.channels} channel" + "s" * (task.channels != 1)
+        node = tree.add(f"[b]{name}[/b]{kind}: {channels}, {task.loss_name}")
         for _, target, data in graph.out_edges(name, data=True):
             edge: Edge = data["edge"]
             node.add(f"→ {target}: {edge.type_name()}, λ = {edge.weight:g}")
