@@ -56,7 +56,8 @@ def check_recipe(recipe: Recipe) -> Checked:
     _check_losses(losses)
     _check_shapes(recipe, losses.output)
     reach = probe(objective, losses)
-    faults = list(_build_faults(recipe, objective, reach))
+    faults = list(_batch_of_one_faults(recipe, objective))
+    faults += _build_faults(recipe, objective, reach)
     if faults:
         raise RecipeError(faults)
     return Checked(objective, losses, reach)
@@ -113,6 +114,17 @@ def _check_shape(found: torch.Size, wanted: tuple[int, ...], what: str) -> None:
         raise PluginError(
             f"{what} has shape {tuple(found)}, it must have {wanted}. Mend the plugin"
         )
+
+
+def _batch_of_one_faults(recipe: Recipe, objective: Objective) -> Iterator[Fault]:
+    """Yield a fault where batch norm would have one value per channel."""
+    if recipe.loader.batch_size > 1:
+        return
+    try:
+        objective(meta_batch(recipe, 1))
+    except ValueError as error:
+        message = f"a batch of 1 cannot be trained ({error}). Write 2, or a larger data.size"
+        yield recipe.fault(("loader", "batch_size"), message)
 
 
 def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterator[Fault]:

@@ -62,6 +62,8 @@ def test_labels_are_of_the_kind_that_is_offered_and_within_its_range(dataset):
         assert isinstance(sample[name], spec.kind) and issubclass(spec.kind, LabelKind)
         value, valid = sample[name].to_label()
         assert value.isfinite().all() and valid.any()
+        assert valid.shape == (1, *SIZE)
+        assert value.dtype == (torch.int64 if spec.classes else torch.float32)
         if spec.classes:
             assert value.max() < len(spec.classes) and len(value[valid[0]].unique()) > 1
 

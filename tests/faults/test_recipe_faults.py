@@ -201,6 +201,12 @@ MEANINGS = [
         "Write type: equal",
     ),
     whole(
+        "a batch of one value per channel",
+        edited(("size: 2", "size: 1"), ("[32, 64]", "[8, 8]"), ("[4, 8]", "[4]")),
+        "recipe.yaml:4: loader.batch_size: a batch of 1 cannot be trained",
+        "Write 2",
+    ),
+    whole(
         "no tasks",
         edited(("tasks:\n  segmentation: {classes: 7}\n  depth: {}\n", "tasks: {}\n")),
         "recipe.yaml:7: tasks: needs an entry at least",
