@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mtlkit.data import meta_batch
+from mtlkit.data import BatchOrder, meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
 from mtlkit.evaluation import directions, keep_best_faults
 from mtlkit.gradients import Backward, Reach, last_shared, probe
@@ -125,6 +125,30 @@ def _batch_of_one_faults(recipe: Recipe, objective: Objective) -> Iterator[Fault
     except ValueError as error:
         message = f"a batch of 1 cannot be trained ({error}). Write 2, or a larger data.size"
         yield recipe.fault(("loader", "batch_size"), message)
+
+
+def check_batches(recipe: Recipe, order: BatchOrder) -> None:
+    """Refuse a training split whose batches cannot be trained.
+
+    Args:
+        recipe: the run.
+        order: of the training split.
+
+    Raises:
+        RecipeError: there is no batch, or the last one has a single sample and batch norm fails.
+    """
+    where = ("loader", "drop_last")
+    if order.batches == 0:
+        message = f"leaves no batch of {order.count} samples. Write false, or a smaller batch_size"
+        raise RecipeError([recipe.fault(where, message)])
+    if order.batch_size > 1 and order.count % order.batch_size == 1 and not order.drop_last:
+        try:
+            build_objective(recipe, "meta")(meta_batch(recipe, 1))
+        except ValueError as error:
+            message = (
+                f"the last batch has one sample, which cannot be trained ({error}). Write true"
+            )
+            raise RecipeError([recipe.fault(where, message)]) from None
 
 
 def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mtlkit.errors import MtlkitError
+from mtlkit.errors import MissingError, MtlkitError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -205,7 +205,10 @@ def _closing(call: Callable[[], None]) -> int:
         return 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error):
+            print(f"{error}\nLower loader.batch_size or data.size", file=sys.stderr)
+            return MissingError.exit_code
         import traceback
 
         traceback.print_exc()

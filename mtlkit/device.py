@@ -18,6 +18,8 @@ from mtlkit.structures import Batch, Label
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?|mps)$"
 """What `train.device` may be."""
+DEVICE_WORDS = "auto, cpu, cuda, cuda:1 or mps"
+"""The same in words."""
 FUSED_DEVICES = ("cpu", "cuda")
 """Device types with fused optimizer kernels."""
 
@@ -50,7 +52,7 @@ def place(device: str, precision: str) -> Placement:
         MissingError: the device is not there.
         UsageError: started as one of several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("this release trains in one process. Start `mtlkit run` without torchrun")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

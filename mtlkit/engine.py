@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from mtlkit import checkpoint
-from mtlkit.check import check_recipe
+from mtlkit.check import check_batches, check_recipe
 from mtlkit.data import BatchOrder, build_loader
 from mtlkit.device import place, seed_everything, set_threads
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
@@ -22,23 +23,8 @@ from mtlkit.model import MultiTaskModel
 from mtlkit.monitor import Interrupts
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
-from mtlkit.records import EpochRecord, Outcome, StepRecord
+from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit.structures import Batch, Losses
-
-
-@dataclass
-class Position:
-    """Where a run stands.
-
-    Args:
-        epoch: the epoch in progress, 1 for the first.
-        batch: its batches that are done.
-        step: steps done since the run began.
-    """
-
-    epoch: int = 1
-    batch: int = 0
-    step: int = 0
 
 
 class Run:
@@ -124,13 +110,16 @@ class Run:
             InterruptedRun: SIGINT or SIGTERM; the state was saved.
             DivergedError: a loss was no number; the last good checkpoint is kept.
         """
-        self.loader("train"), self.loader("val")  # missing data is told before a folder is made
+        for split in ("train", "val"):  # data that is not there is told before a folder is made
+            self.loader(split)
+        check_batches(self.recipe, self.loader("train")[1])
         if self.folder is None:
             self.folder = new_folder(self.out, self.recipe.name)
             describe(self.folder, self.recipe, self.placement.line, self.threads)
         hooks, outcome = self.recipe.loaded.manager.hook, self._outcome("failed", {})
         try:
-            hooks.mtlkit_run_start(run=self)
+            with self.recipe.loaded.blaming("a tracker fails"):
+                hooks.mtlkit_run_start(run=self)
             with Interrupts() as interrupts:
                 if not self.is_resumed:
                     self.save("last.pt")
@@ -235,7 +224,8 @@ class Run:
         train, step = self.recipe.train, self.position.step
         metrics = self.learner.monitor.read_line() if step % train.log_every == 0 else None
         record = StepRecord(step, self.position.epoch, images, metrics)
-        self.recipe.loaded.manager.hook.mtlkit_step_end(run=self, step=record)
+        with self.recipe.loaded.blaming("a tracker fails"):
+            self.recipe.loaded.manager.hook.mtlkit_step_end(run=self, step=record)
         is_late = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
         if step % train.checkpoint_every == 0 or is_late:
             self.save("last.pt")
@@ -244,13 +234,17 @@ class Run:
         """Validate, tell the trackers, and save at the beginning of the next epoch."""
         train = self.learner.monitor.read_epoch()
         validation = self.evaluate("val")
+        if not math.isfinite(validation.get("loss/total", 0.0)):
+            epoch = self.position.epoch
+            raise DivergedError(f"loss/total is not finite in the validation of epoch {epoch}")
         is_best = self._is_best(validation)
         if is_best:
             self.best, self.best_epoch = validation, self.position.epoch
         record = EpochRecord(self.position.epoch, self.position.step, train, validation, is_best)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
-        self.recipe.loaded.manager.hook.mtlkit_epoch_end(run=self, epoch=record)
+        with self.recipe.loaded.blaming("a tracker fails"):
+            self.recipe.loaded.manager.hook.mtlkit_epoch_end(run=self, epoch=record)
         if is_best:
             self.save("best.pt")
         self.save("last.pt")
@@ -262,7 +256,7 @@ class Run:
 
     def _is_best(self, validation: Mapping[str, float]) -> bool:
         keep = self.recipe.train.keep_best
-        if keep is None or keep.metric not in validation:
+        if keep is None or not math.isfinite(validation.get(keep.metric, math.nan)):
             return False
         if keep.metric not in self.best:
             return True

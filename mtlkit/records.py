@@ -6,6 +6,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
+@dataclass
+class Position:
+    """Where a run stands.
+
+    Args:
+        epoch: the epoch in progress, 1 for the first.
+        batch: its batches that are done.
+        step: steps done since the run began.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    step: int = 0
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """One optimizer step.

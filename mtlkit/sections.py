@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mtlkit.device import DEVICE_PATTERN
+from mtlkit.device import DEVICE_PATTERN, DEVICE_WORDS
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A part of a recipe: frozen, and every key is known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Loader(Section):
@@ -43,7 +43,7 @@ class Train(Section):
     device: str = Field(
         "auto",
         pattern=DEVICE_PATTERN,
-        description="auto, cpu, or an accelerator by the name that torch gives it",
+        description=DEVICE_WORDS,
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it natively"

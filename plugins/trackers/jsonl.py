@@ -15,8 +15,8 @@ from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from mtlkit.engine import Position, Run
-    from mtlkit.records import EpochRecord, Outcome, StepRecord
+    from mtlkit.engine import Run
+    from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 
 FILE = "metrics.jsonl"
 SPEED = "speed/images_per_second"

@@ -178,6 +178,14 @@ def test_each_kind_of_failure_has_its_exit_code_and_prints_no_trace(run, tiny, t
         assert words in done.err and done.out == "" and "Traceback" not in done.err
 
 
+def test_a_hook_that_fails_in_a_run_is_blamed_on_its_plugin(run, tiny, tmp_path):
+    text = "import mtlkit\n\n\n@mtlkit.hookimpl\ndef mtlkit_epoch_end(run, epoch):\n    {}['x']\n"
+    (tmp_path / "bad_hook.py").write_text(text)
+    done = run("run", tiny, *QUICK, "--plugin", tmp_path / "bad_hook.py")
+    assert done.code == 3, done.err
+    assert "KeyError: 'x'" in done.err and "bad_hook, line 6" in done.err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [

@@ -80,6 +80,21 @@ OPTIONS = [
     said("an unknown recipe", "recipes copy xtascnet_street", 2, "mean 'xtascnet_streets'?"),
     said("a copy onto a file", "recipes copy xtascnet_streets recipe.yaml", 2, "recipe.yaml"),
     said("two processes", "run recipe.yaml", 2, "without torchrun", env={"WORLD_SIZE": "2"}),
+    said("many processes", "run recipe.yaml", 2, "without torchrun", env={"WORLD_SIZE": "many"}),
+    said(
+        "fewer samples than a batch",
+        "run recipe.yaml --set loader.batch_size=9 --set loader.drop_last=true",
+        2,
+        "loader.drop_last: leaves no batch of 2 samples. Write false",
+    ),
+    said(
+        "a last batch that batch norm cannot train",
+        "run recipe.yaml --set data.train=3 --set loader.batch_size=2 --set data.size=[32,32]",
+        2,
+        "loader.drop_last: the last batch has one sample",
+        "Write true",
+        recipe=edited(("{type: tiny}", RESNET % "null")),
+    ),
 ]
 DATA = [
     said("no root", "run recipe.yaml", 2, "recipe.yaml:3: data.root: ", "export CITY", recipe=CITY),

@@ -36,7 +36,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # it leaves files open
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_miou_over_19_classes_is_what_cityscapesscripts_gives(root: Path, tmp_path: Path) -> None:
     data = Cityscapes(root=str(root), size=(64, 128), classes=19)

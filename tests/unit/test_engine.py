@@ -14,9 +14,9 @@ import torch
 import mtlkit
 from mtlkit import checkpoint
 from mtlkit.device import move
-from mtlkit.engine import Position
 from mtlkit.errors import DivergedError, InterruptedRun, MissingError, UsageError
 from mtlkit.hookspecs import hookimpl
+from mtlkit.records import Position
 
 QUIET = ["progress"]
 

@@ -174,6 +174,7 @@ DATA = """
     """
 
 
+@pytest.mark.slow
 def test_a_file_can_be_used_in_a_spawned_worker(tmp_path):
     file = file_of(tmp_path, "plain_data", DATA)
     data = Plugins.load([file]).types("dataset")["plain"](size=(8, 8))

@@ -5,9 +5,8 @@ import pluggy
 import pytest
 
 from mtlkit import hookspecs
-from mtlkit.engine import Position
 from mtlkit.errors import MissingError
-from mtlkit.records import EpochRecord, Outcome, StepRecord
+from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit_plugins.trackers import jsonl
 
 

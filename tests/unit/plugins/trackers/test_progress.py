@@ -8,10 +8,9 @@ import torch
 from rich.console import Console
 
 from mtlkit import hookspecs
-from mtlkit.engine import Position
 from mtlkit.evaluation import Direction
 from mtlkit.hookspecs import hookimpl
-from mtlkit.records import EpochRecord, Outcome, StepRecord
+from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit_plugins.trackers import progress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # what a terminal is told about its cursor
