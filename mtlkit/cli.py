@@ -204,7 +204,7 @@ def _closing(call: Callable[[], None]) -> int:
     except BrokenPipeError:
         return 0
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 1
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error):
             print(f"{error}\nLower loader.batch_size or data.size", file=sys.stderr)

@@ -67,7 +67,8 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+        key = self.key if self.key.isprintable() else repr(self.key)
+        return ": ".join(part for part in (self.where, key, self.message) if part)
 
 
 class RecipeError(UsageError):

@@ -56,8 +56,8 @@ def probe(objective: Objective, losses: Losses) -> Reach:
         for name in _reached(loss, named):
             reach[name].add(task)
     own = frozenset(_reached(losses.own, named)) if losses.own is not None else frozenset()
-    for name in own:
-        if reach[name]:
+    for name in reach:
+        if name in own and reach[name]:
             raise UsageError(
                 f"an own loss and the task losses both move {name}. Detach one of them"
             )
