@@ -119,7 +119,7 @@ class Depth(Task):
             message = f"label {name!r} is a {offered.kind.__name__}, and depth learns distances. "
             yield message + "Set `label` to a DepthMap or DisparityMap of the data set"
         if self.loss_kind == "berhu" and recipe.train.accumulate > 1:
-            yield "berhu's threshold is that of one batch. Write train.accumulate: 1, or another loss"
+            yield "berhu's threshold is one batch's. Write train.accumulate: 1, or another loss"
 
     def _errors(self, prediction: Tensor, value: Tensor, valid: Tensor) -> Tensor:
         """Return the error of each pixel, (N,1,H,W)."""
