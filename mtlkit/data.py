@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mtlkit.cache import blank_sample, cached
 from mtlkit.contracts import Dataset
-from mtlkit.device import pins_memory, seeded_draws
+from mtlkit.device import pins_memory, seeded_draws, usable_cores
 from mtlkit.recipe import Recipe
 from mtlkit.structures import Batch, Label
 from mtlkit.transforms import LabelKind
@@ -150,6 +150,7 @@ def build_loader(
         device: where batches will go.
     """
     training = split == "train"
+    workers = min(recipe.loader.workers, usable_cores())  # batches do not depend on their number
     source = cached(recipe.data, split, recipe.wants, recipe.loader.cache)
     augmentation = recipe.data.build_augmentation() if training else None
     samples = Samples(source, augmentation, recipe.seed)
@@ -163,10 +164,10 @@ def build_loader(
     loader: DataLoader[Batch] = DataLoader(
         samples,  # type: ignore[arg-type]
         batch_sampler=order,
-        num_workers=recipe.loader.workers,
+        num_workers=workers,
         collate_fn=Collate(blanks or {}, recipe.data.type_name()),
         pin_memory=pins_memory(device),
-        persistent_workers=recipe.loader.workers > 0,
+        persistent_workers=workers > 0,
         worker_init_fn=_leave_interrupts_to_the_run,
         generator=torch.Generator(),  # its own, or making an iterator would move the global one
     )

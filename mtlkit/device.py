@@ -151,6 +151,13 @@ def pins_memory(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def set_threads(threads: int | None) -> int:
     """Set the number of CPU threads, and return the number in force.
 

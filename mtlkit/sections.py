@@ -22,7 +22,9 @@ class Loader(Section):
     """How samples become batches."""
 
     batch_size: Count = Field(description="samples of a batch")
-    workers: int = Field(0, ge=0, le=256, description="processes that load; 0: the run itself")
+    workers: int = Field(
+        0, ge=0, le=256, description="processes that load, at most one a core; 0: none"
+    )
     cache: Literal["auto", "none", "ram", "disk"] = Field(
         "auto", description="where decoded samples are kept; auto: as the data set advises"
     )
