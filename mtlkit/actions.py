@@ -121,9 +121,11 @@ def load_run(path: Path, source: Source) -> Run:
     """
     state = checkpoint.load(path)
     document = parse_document(state["recipe"], path.parent / "recipe.yaml", source.overrides())
+    for name in document.data.get("plugins") or []:
+        talk.print(
+            f"running the plugin file {path.parent / str(name)}", markup=False, soft_wrap=True
+        )
     recipe = recipe_of(document, source.plugins, source.blocked)
-    for file in recipe.loaded.files:
-        talk.print(f"running the plugin file {file}", markup=False, soft_wrap=True)
     engine = Run(recipe)
     engine.folder = path.parent
     engine.load_weights(path)

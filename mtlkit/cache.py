@@ -49,7 +49,13 @@ class RamMemory:
 
     def __init__(self, count: int, size: int) -> None:
         self.records = torch.zeros(count, size, dtype=torch.uint8)
-        self.records.share_memory_()  # type: ignore[no-untyped-call]
+        try:
+            self.records.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise MissingError(
+                f"{count * size / 2**20:.0f} MiB of shared memory for samples cannot be had "
+                f"({str(error).splitlines()[0]}). Enlarge /dev/shm, or set loader.cache to disk"
+            ) from None
 
     def read(self, index: int) -> bytes:
         """Return a record, or zeros.
@@ -251,5 +257,6 @@ def _key(dataset: Dataset, split: str, wants: frozenset[str]) -> str:
     from mtlkit import __version__
 
     settings = dataset.model_dump(mode="json", exclude={"augment"})
-    text = json.dumps([__version__, settings, split, sorted(wants)], sort_keys=True)
+    made_by = [__version__, dataset.fingerprint(split, wants)]
+    text = json.dumps([made_by, settings, split, sorted(wants)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

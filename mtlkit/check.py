@@ -47,7 +47,7 @@ def check_recipe(recipe: Recipe) -> Checked:
         directions(recipe)  # builds the metrics
     if faults:
         raise RecipeError(faults)
-    height, width = recipe.data.size
+    height, width = recipe.size
     with recipe.loaded.blaming(
         f"the model of this recipe fails on a batch of 2×3×{height}×{width}"
     ):
@@ -68,10 +68,10 @@ def _size_faults(recipe: Recipe) -> Iterator[Fault]:
         return
     with torch.device("meta"):
         divisor = recipe.encoder.build_encoder()[1].divisor
-    wrong = [side for side in recipe.data.size if side % divisor]
+    wrong = [side for side in recipe.size if side % divisor]
     if wrong:
-        near = [max(divisor, round(side / divisor) * divisor) for side in recipe.data.size]
-        height, width = recipe.data.size
+        near = [max(divisor, round(side / divisor) * divisor) for side in recipe.size]
+        height, width = recipe.size
         message = (
             f"{height}×{width} does not divide by {divisor}, which encoder "
             f"{recipe.encoder.type_name()!r} needs. The nearest good size is {near}"
@@ -96,7 +96,7 @@ def _check_losses(losses: Losses) -> None:
 
 
 def _check_shapes(recipe: Recipe, output: Output) -> None:
-    images, size = 2, tuple(recipe.data.size)
+    images, size = 2, tuple(recipe.size)
     for name, task in recipe.tasks.items():
         if task.channels < 1:
             raise PluginError(

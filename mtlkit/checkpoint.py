@@ -49,13 +49,25 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         raise MissingError(
             f"{path}: cannot write the checkpoint ({reason}); the last one is kept. Free some "
             "space, or choose another folder with --out"
         ) from None
+    finally:  # also when a second Ctrl-C comes while it is written
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while saving left in a run folder.
+
+    Args:
+        folder: of a run that no process is training.
+    """
+    for part in folder.glob("*.pt.*.part"):
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def find(path: Path) -> Path:

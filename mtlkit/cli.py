@@ -74,9 +74,7 @@ SetOption = Annotated[
 ]
 PluginOption = Annotated[list[Path], typer.Option("--plugin", help="a plugin file to load too")]
 BlockOption = Annotated[list[str], typer.Option("--no-plugin", help="a plugin to leave out")]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps")
-]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1")]
 
 
 @app.callback(invoke_without_command=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mtlkit.cache import blank_sample, cached
 from mtlkit.contracts import Dataset
 from mtlkit.device import pins_memory, seeded_draws, usable_cores
+from mtlkit.errors import MtlkitError
 from mtlkit.recipe import Recipe
 from mtlkit.structures import Batch, Label
 from mtlkit.transforms import LabelKind
@@ -22,7 +24,15 @@ Key = tuple[int, int]
 Sample = dict[str, Tensor]
 
 
-class Samples(TorchDataset[Sample]):
+@dataclass(frozen=True)
+class Failed:
+    """A sample that cannot be read: the error to raise in the main process."""
+
+    kind: type[MtlkitError]
+    text: str
+
+
+class Samples(TorchDataset[Sample | Failed]):
     """A split, augmented; asked by (epoch, index), so that workers hold no state.
 
     Args:
@@ -42,14 +52,17 @@ class Samples(TorchDataset[Sample]):
     def __len__(self) -> int:
         return len(self.split)  # type: ignore[arg-type]
 
-    def __getitem__(self, key: Key) -> Sample:
-        """Return a sample; its image float in [0,1].
+    def __getitem__(self, key: Key) -> Sample | Failed:
+        """Return a sample, its image float in [0,1], or why it cannot be read.
 
         Args:
             key: (epoch, index).
         """
         epoch, index = key
-        sample = dict(self.split[index])
+        try:
+            sample = dict(self.split[index])
+        except MtlkitError as error:  # a worker's traceback would be wrapped around its text
+            return Failed(type(error), str(error))
         if sample["image"].dtype == torch.uint8:
             sample["image"] = torch.mul(sample["image"], 1 / 255).as_subclass(type(sample["image"]))
         if self.augmentation is None:
@@ -112,12 +125,17 @@ class Collate:
         self.blanks = {name: x for name, x in blanks.items() if isinstance(x, LabelKind)}
         self.dataset = dataset
 
-    def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Return the batch.
+    def __call__(self, found: Sequence[Sample | Failed]) -> Batch | Failed:
+        """Return the batch, or the first failure.
 
         Args:
-            samples: tensors by name.
+            found: tensors by name.
         """
+        samples: list[Sample] = []
+        for sample in found:
+            if isinstance(sample, Failed):
+                return sample
+            samples.append(sample)
         labels: dict[str, Label] = {}
         for name, blank in self.blanks.items():
             pairs = [_label(sample.get(name, blank)) for sample in samples]
@@ -139,9 +157,17 @@ def _label(value: Tensor) -> tuple[Tensor, Tensor]:
     return value.to_label()
 
 
-def build_loader(
-    recipe: Recipe, split: str, device: torch.device
-) -> tuple[DataLoader[Batch], BatchOrder]:
+class Loader(DataLoader[Batch]):
+    """Batches; what a worker could not read is raised in the main process, in its own words."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, Failed):
+                raise batch.kind(batch.text)
+            yield batch
+
+
+def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Loader, BatchOrder]:
     """Return the loader of a split and what decides its order.
 
     Args:
@@ -161,7 +187,7 @@ def build_loader(
         training and recipe.loader.drop_last,
     )
     blanks = blank_sample(recipe.data, frozenset(_labels(recipe.data, recipe.wants)))
-    loader: DataLoader[Batch] = DataLoader(
+    loader = Loader(
         samples,  # type: ignore[arg-type]
         batch_sampler=order,
         num_workers=workers,
@@ -179,8 +205,9 @@ def _labels(dataset: Dataset, wants: frozenset[str]) -> list[str]:
 
 
 def _leave_interrupts_to_the_run(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; only the run decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and a scheduler's SIGTERM reach the whole group; only the run decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def meta_batch(recipe: Recipe, images: int = 2) -> Batch:
@@ -194,6 +221,6 @@ def meta_batch(recipe: Recipe, images: int = 2) -> Batch:
     with torch.device("meta"):
         blanks = blank_sample(recipe.data, frozenset(labels)) or {}
         pairs = {name: _label(blanks[name]) for name in labels}
-        image = torch.empty(images, 3, *recipe.data.size)
+        image = torch.empty(images, 3, *recipe.size)
     many = {n: [x.expand(images, *x.shape) for x in pair] for n, pair in pairs.items()}
     return Batch(image, {name: Label(value, valid) for name, (value, valid) in many.items()})

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from mtlkit.errors import CheckpointError, MissingError, UsageError
 from mtlkit.structures import Batch, Label
 
-DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?|mps)$"
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?)$"
 """What `train.device` may be."""
-DEVICE_WORDS = "auto, cpu, cuda, cuda:1 or mps"
+DEVICE_WORDS = "auto, cpu, cuda or cuda:1"
 """The same in words."""
 FUSED_DEVICES = ("cpu", "cuda")
 """Device types with fused optimizer kernels."""
@@ -45,7 +45,7 @@ def place(device: str, precision: str) -> Placement:
     """Return the device and precision that a recipe asks for.
 
     Args:
-        device: auto, cpu, cuda, cuda:N or mps.
+        device: auto, cpu, cuda or cuda:N.
         precision: auto, fp32 or bf16.
 
     Raises:
@@ -59,10 +59,11 @@ def place(device: str, precision: str) -> Placement:
     chosen = torch.device(device)
     if chosen.type == "cuda":
         _need_cuda(chosen)
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise MissingError(f"train.device: {device}: no such device here. Use --device cpu")
+        torch.cuda.set_device(chosen)
     if precision == "auto":
         precision = "bf16" if _has_native_bf16(chosen) else "fp32"
+    if chosen.type == "cuda":  # fp32 is fp32: torch lets convolutions use TF32 unless told
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return Placement(chosen, precision)
 
 
@@ -78,8 +79,12 @@ def _need_cuda(device: torch.device) -> None:
 def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported  # AVX512-BF16 or AMX on x86, BF16 on ARM
-    return device.type == "cpu" and bool(supported()) and _is_bf16_fast()
+    return device.type == "cpu" and _has_onednn() and _is_bf16_fast()
+
+
+def _has_onednn() -> bool:
+    backend: Any = torch.backends.mkldnn  # torch has no types for it
+    return bool(backend.is_available())
 
 
 def _is_bf16_fast() -> bool:
@@ -210,7 +215,7 @@ def rng_state() -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "python": [version, list(words), gauss_next],
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 

@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from mtlkit import checkpoint
 from mtlkit.check import check_batches, check_recipe
-from mtlkit.data import BatchOrder, build_loader
+from mtlkit.data import BatchOrder, Loader, build_loader
 from mtlkit.device import place, seed_everything, set_threads
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
 from mtlkit.evaluation import Evaluation, directions
@@ -57,11 +55,12 @@ class Run:
         self.directions = directions(recipe)
         self.position, self.best, self.best_epoch = Position(), dict[str, float](), 0
         seed_everything(recipe.seed)
-        self.learner = Learner(recipe, reach, self.placement)
-        self._loaders: dict[str, tuple[DataLoader[Batch], BatchOrder]] = {}
+        self.learner = Learner(recipe, reach, self.placement, is_fresh=state is None)
+        self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
         self._tracked: list[object] = []
         self._saved_at = time.monotonic()
         if state is not None and folder is not None:
+            checkpoint.remove_leftovers(folder)
             self._restore(state, folder / "last.pt")
 
     @property
@@ -84,7 +83,7 @@ class Run:
         """Optimizer steps of a whole epoch."""
         return -(-self.loader("train")[1].batches // self.recipe.train.accumulate)
 
-    def loader(self, split: str) -> tuple[DataLoader[Batch], BatchOrder]:
+    def loader(self, split: str) -> tuple[Loader, BatchOrder]:
         """Return the loader of a split and its order, built when first asked for.
 
         Args:
@@ -132,9 +131,11 @@ class Run:
             outcome = self._outcome("diverged", {})
             raise
         finally:
-            hooks.mtlkit_run_end(run=self, outcome=outcome)
-            while self._tracked:
-                self.recipe.loaded.manager.unregister(self._tracked.pop())
+            try:
+                with self.recipe.loaded.blaming("a tracker fails"):
+                    hooks.mtlkit_run_end(run=self, outcome=outcome)
+            finally:
+                self._forget_trackers()
         return outcome
 
     def step(self, *batches: Batch) -> Losses:
@@ -157,7 +158,10 @@ class Run:
         Args:
             split: "val" or "train" (augmented, in another order).
         """
-        loader, order = self.loader(split)
+        if split == "train":  # an epoch may be under way on the loader of the split
+            loader, order = build_loader(self.recipe, split, self.placement.device)
+        else:
+            loader, order = self.loader(split)
         order.begin_at(self.position.epoch, 0)
         learner = self.learner
         evaluation = Evaluation(self.recipe, learner.objective, learner.balancer, self.placement)
@@ -173,7 +177,7 @@ class Run:
             DivergedError: a loss was no number; nothing is written.
         """
         assert self.folder is not None  # fit makes it first
-        self.learner.monitor.check()
+        self.learner.check_finite(self.position.step)
         state = {
             "recipe": recipe_text(self.recipe),
             "position": {**asdict(self.position), "threads": self.threads},
@@ -193,6 +197,10 @@ class Run:
             CheckpointError: it does not fit.
         """
         self.learner.load_weights(checkpoint.load(path), path)
+
+    def _forget_trackers(self) -> None:
+        while self._tracked:
+            self.recipe.loaded.manager.unregister(self._tracked.pop())
 
     def _fit(self, interrupts: Interrupts) -> dict[str, float]:
         validation: dict[str, float] = {}

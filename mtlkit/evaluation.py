@@ -40,7 +40,7 @@ def task_metrics(recipe: Recipe) -> dict[str, dict[str, MetricSpec]]:
         specs = dict(task.metrics())
         for extra in added:
             specs |= extra
-        unit = recipe.data.offers[task.reads[0]].unit
+        unit = next((recipe.offers[label].unit for label in task.reads), "")
         found[name] = {
             key: replace(spec, unit=unit if spec.unit == LABEL_UNIT else spec.unit)
             for key, spec in specs.items()
@@ -162,7 +162,8 @@ def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollectio
     """
     groups: dict[object, list[str]] = {}
     for name, spec in specs.items():
-        groups.setdefault(getattr(spec.metric, "family", name), []).append(name)
+        family = (type(spec.metric).update, getattr(spec.metric, "family", name))
+        groups.setdefault(family, []).append(name)
     return torchmetrics.MetricCollection(
         {name: spec.metric for name, spec in specs.items()}, compute_groups=list(groups.values())
     )

@@ -80,9 +80,10 @@ def name_faults(document: Document, tasks: Mapping[str, Any]) -> Iterator[Fault]
         tasks: the recipe's `tasks`, unchecked.
     """
     for name, task in tasks.items():
-        if not name.isidentifier() or name == ALL:
+        if not name.isidentifier() or name in (ALL, "total"):  # loss/total is the sum
             message = (
-                f"a task's name is an identifier such as depth_left, and not `{ALL}`. Rename it"
+                f"a task's name is an identifier such as depth_left, not `{ALL}` and not `total`. "
+                "Rename it"
             )
             yield document.fault(("tasks", name), message)
         elif hasattr(nn.ModuleDict, name) or name == "training":

@@ -118,7 +118,9 @@ def refuse_another_recipe(recipe: Recipe, saved: str, folder: Path) -> None:
     differing = sorted(
         key
         for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key) and key not in MAY_DIFFER
+        if before.get(key) != now.get(key)
+        and key not in MAY_DIFFER
+        and not key.startswith("plugins")  # trackers may differ; other types are named elsewhere
     )
     if differing:
         shown = "; ".join(

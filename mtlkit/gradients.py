@@ -122,17 +122,15 @@ class Backward:
             losses: of one batch.
             share: of the step that this batch makes, 1 over the number of batches.
         """
-        total = self._total(
-            {name: losses.tasks[name] for name in losses.tasks if name in losses.present}
-        )
+        present = {name: loss for name, loss in losses.tasks.items() if name in losses.present}
+        device = next((loss.device for loss in losses.tasks.values()), None)
+        total = self._total(present) if present else torch.zeros((), device=device)
         everything = total if losses.own is None else total + losses.own
         if everything.requires_grad:
             (everything * share).backward()  # type: ignore[no-untyped-call]
         return total.detach()
 
     def _total(self, present: dict[str, Tensor]) -> Tensor:
-        if not present:
-            return torch.zeros(())
         if not isinstance(self.balancer, GradientBalancer):
             return self.balancer.total(present)
         assert self.last_shared is not None  # checked at construction

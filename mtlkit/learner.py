@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtlkit import checkpoint
 from mtlkit.device import Placement, autocast, move, restore_rng, rng_state, to_device
-from mtlkit.errors import CheckpointError
+from mtlkit.errors import CheckpointError, DivergedError
 from mtlkit.evaluation import loss_values
 from mtlkit.gradients import Backward, Reach, last_shared
 from mtlkit.monitor import Monitor
@@ -26,15 +28,18 @@ class Learner:
         recipe: what to build.
         reach: from the check, which task's loss reaches which parameter.
         placement: device and precision.
+        is_fresh: whether it begins from initial weights; a checkpoint makes them redundant.
 
     Raises:
         MissingError: `train.init_from` or the encoder's weights are not there.
     """
 
-    def __init__(self, recipe: Recipe, reach: Reach, placement: Placement) -> None:
+    def __init__(
+        self, recipe: Recipe, reach: Reach, placement: Placement, *, is_fresh: bool
+    ) -> None:
         self.recipe, self.placement = recipe, placement
-        objective = build_objective(recipe)
-        self.not_loaded = _initialise(objective, recipe)
+        objective = build_objective(recipe if is_fresh else _without_weights(recipe))
+        self.not_loaded = _initialise(objective, recipe) if is_fresh else None
         to_device(objective, placement)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks).to(placement.device)
@@ -67,6 +72,23 @@ class Learner:
         self.objective.after_step()
         self.balancer.after_step(lambda: self.objective(here).tasks)
         return losses
+
+    def check_finite(self, step: int) -> None:
+        """Refuse a state that must not be kept: losses or weights that are no numbers.
+
+        Args:
+            step: steps done, for the message.
+
+        Raises:
+            DivergedError: names what is not finite.
+        """
+        self.monitor.check()
+        named = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        floats = {name: x.detach() for name, x in named.items() if x.is_floating_point()}
+        finite = torch.stack([x.isfinite().all() for x in floats.values()])
+        if not bool(finite.all()):
+            bad = [n for n, good in zip(floats, finite.tolist(), strict=True) if not good]
+            raise DivergedError(f"the weights {bad[0]} are not finite after step {step}")
 
     def state(self) -> dict[str, Any]:
         """Return everything that a checkpoint needs to go on exactly."""
@@ -113,12 +135,17 @@ class Learner:
         checkpoint.load_weights(self.balancer, state["balancer"], source)
 
     def _with_counts(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Give each batch the denominators of the whole step; one batch is its own."""
-        if len(batches) == 1:
-            return batches
+        """Give each batch the denominators of the whole step, counted before it moves."""
         counts = mean_counts([self.objective.counts(batch) for batch in batches])
         labelled = frozenset(name for name, c in counts.items() if bool(c.valid > 0))
         return [replace(batch, counts=counts, labelled=labelled) for batch in batches]
+
+
+def _without_weights(recipe: Recipe) -> Recipe:
+    """Return the recipe with an encoder that reads no file."""
+    if recipe.encoder is None:
+        return recipe
+    return recipe.model_copy(update={"encoder": recipe.encoder.untrained()})
 
 
 def _initialise(objective: Objective, recipe: Recipe) -> tuple[list[str], list[str]] | None:

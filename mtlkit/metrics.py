@@ -1,8 +1,8 @@
 """Metrics that are updated with (prediction, Label), an adapter for others, and Δm.
 
 Metrics with an equal `family` have identical states and differ in what they compute from them, so
-that an evaluation counts every batch once for all of them. An update never waits for
-the device: it neither reads a value nor indexes by a mask.
+that an evaluation counts every batch once for all of them. Their updates never wait for the
+device: they neither read a value nor index by a mask.
 """
 
 from __future__ import annotations

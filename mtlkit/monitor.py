@@ -26,10 +26,10 @@ class Monitor:
     def __init__(self, names: list[str], device: torch.device) -> None:
         self.names = names
         size = len(names)
-        self.line = torch.zeros(2, size, dtype=torch.float64, device=_wide(device))
+        self.line = torch.zeros(2, size, dtype=torch.float64, device=device)
         self.epoch = torch.zeros_like(self.line)
         self._masks: dict[tuple[bool, ...], Tensor] = {}
-        self.first_bad = torch.full((size,), -1, dtype=torch.int64, device=_wide(device))
+        self.first_bad = torch.full((size,), -1, dtype=torch.int64, device=device)
 
     def add(self, values: Mapping[str, Tensor], step: int) -> None:
         """Count values of one batch; no host sync.
@@ -38,8 +38,11 @@ class Monitor:
             values: detached scalars; absent ones are not counted.
             step: the step that they belong to.
         """
-        zero = self.line.new_zeros(())
-        new = torch.stack([values[n].to(zero) if n in values else zero for n in self.names])
+        if not values:
+            return
+        zero = torch.zeros_like(next(iter(values.values())))
+        here = [values[name].to(zero) if name in values else zero for name in self.names]
+        new = torch.stack(here).to(self.line)
         pair = torch.stack((new, self._presence(tuple(name in values for name in self.names))))
         self.line += pair
         self.epoch += pair
@@ -107,11 +110,6 @@ class Monitor:
             for name, value, count in zip(self.names, values, counts, strict=True)
             if count
         }
-
-
-def _wide(device: torch.device) -> torch.device:
-    """Return where float64 can be kept."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 class Interrupts:

@@ -111,7 +111,8 @@ class Objective(nn.Module):
     def _losses(self, output: Output, batch: Batch, edges: Sequence[Edge]) -> Losses:
         ends = self._ends(output, batch)
         direct = {name: _direct(end, output, name) for name, end in ends.items()}
-        transfers, own, present = {}, [], {n for n, end in ends.items() if end.is_labelled}
+        transfers, own, applied = {}, [], list[EdgeKey]()
+        present = {n for n, end in ends.items() if end.is_labelled}
         for edge in edges:
             source, target = ends[edge.hops[0]], ends[edge.hops[-1]]
             transfer = Transfer(
@@ -120,10 +121,11 @@ class Objective(nn.Module):
             transfers[edge.key] = edge.loss(transfer)
             own.append(edge.own_loss(transfer))
             if edge.applies(transfer):
+                applied.append(edge.key)
                 present.add(edge.charged_to)
         added: dict[str, list[Tensor]] = {}
-        terms = {f"{n}/direct": loss for n, loss in direct.items()}
-        terms |= {"_to_".join(key[:-1]) + f"/{key[-1]}": loss for key, loss in transfers.items()}
+        terms = {f"{n}/direct": loss for n, loss in direct.items() if ends[n].is_labelled}
+        terms |= {"_to_".join(k[:-1]) + f"/{k[-1]}": transfers[k] for k in applied}
         for name, module in zip(self.auxiliary, self._modules_of_auxiliary(), strict=True):
             choice = self.auxiliary[name]
             with _frozen(module.own_parameters()):
@@ -148,7 +150,7 @@ class Objective(nn.Module):
             label = task.read(batch.labels)
             if label is not None and counts is not None:
                 label = replace(label, counts=counts)
-            labelled = label is not None or name in batch.labelled
+            labelled = name in batch.labelled if batch.counts else label is not None
             ends[name] = End(task, output.predictions[name], label, counts, labelled)
         return ends
 
@@ -188,13 +190,14 @@ def _nothing(task: Task, image: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        for parameter, required in zip(parameters, before, strict=True):
+            parameter.requires_grad_(required)
 
 
 def build_model(recipe: Recipe, device: str | torch.device = "cpu") -> MultiTaskModel:
@@ -204,10 +207,12 @@ def build_model(recipe: Recipe, device: str | torch.device = "cpu") -> MultiTask
         recipe: the run.
         device: where to build; "meta" for shapes only.
     """
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    # drawn on the CPU for any device, so that the seed gives the same weights everywhere
+    place = "meta" if torch.device(device).type == "meta" else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(place):
         torch.default_generator.manual_seed(recipe.seed)
         architecture = recipe.architecture.build_architecture(recipe.encoder, recipe.tasks)
-        return MultiTaskModel(recipe.tasks, recipe.all_edges, architecture)
+        return MultiTaskModel(recipe.tasks, recipe.all_edges, architecture).to(device)
 
 
 def build_objective(recipe: Recipe, device: str | torch.device = "cpu") -> Objective:
@@ -221,7 +226,8 @@ def build_objective(recipe: Recipe, device: str | torch.device = "cpu") -> Objec
     if not recipe.auxiliary_losses:
         return Objective(model)
     shapes = build_model(recipe, "meta")
-    example = shapes(torch.empty(2, 3, *recipe.data.size, device="meta"))
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    example = shapes(torch.empty(2, 3, *recipe.size, device="meta"))
+    place = "meta" if torch.device(device).type == "meta" else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(place):
         torch.default_generator.manual_seed(recipe.seed)
-        return Objective(model, recipe.auxiliary_losses, example)
+        return Objective(model, recipe.auxiliary_losses, example).to(device)

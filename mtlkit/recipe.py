@@ -37,6 +37,7 @@ from mtlkit.graph import expand, graph_problems, raw_end_problems
 from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection
 from mtlkit.plugins import Plugins
 from mtlkit.sections import Loader, Section, Train
+from mtlkit.structures import FieldSpec
 
 
 class Recipe(Section):
@@ -90,6 +91,16 @@ class Recipe(Section):
         """
         assert self._document is not None  # set by load_recipe, the only door
         return self._document.fault(location, message)
+
+    @property
+    def offers(self) -> Mapping[str, FieldSpec]:
+        """Every label and extra that the data offers; what plugins should ask, not `data`."""
+        return self.data.offers
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the samples; what plugins should ask, not `data`."""
+        return self.data.size
 
     @property
     def all_edges(self) -> list[Edge]:
@@ -208,7 +219,7 @@ def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
     """Yield what only the recipe as a whole can show: the core's sentences, then the plugins'."""
     for message in graph_problems(list(recipe.tasks), recipe.all_edges):
         yield document.fault(("edges",), message)
-    offers = recipe.data.offers
+    offers = recipe.offers
     for name, task in recipe.tasks.items():
         for label in task.reads:
             if label not in offers:
@@ -226,6 +237,10 @@ def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
                 f"no task is called {auxiliary.task!r}; {suggest(auxiliary.task, recipe.tasks)}"
             )
             yield document.fault(("auxiliary_losses", i, "task"), message)
+        same = [(other.task, other.type_name()) for other in recipe.auxiliary_losses[:i]]
+        if (auxiliary.task, auxiliary.type_name()) in same:
+            message = "this task has a loss of this type already. Remove one"
+            yield document.fault(("auxiliary_losses", i), message)
     for location, plugin in _parts(recipe):
         with recipe.loaded.blaming(f"{plugin.type_name()}: problems() fails"):
             sentences = list(plugin.problems(recipe))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
+from mtlkit.fingerprint import of_source
 from mtlkit.structures import FeatureSpec, FieldSpec
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ class Encoder(Plugin):
         The module may have `stages: nn.ModuleList`, a chain of Sequentials of blocks.
         """
 
+    def untrained(self) -> Encoder:
+        """Return an encoder of the same shape that reads no pretrained weights; by default itself.
+
+        Built where a checkpoint will give the weights.
+        """
+        return self
+
 
 class Architecture(Plugin):
     """Image to one prediction per task; what ships."""
@@ -93,6 +101,18 @@ class Dataset(Plugin):
         Raises:
             MissingError: files are not there; the message says which and what to do.
         """
+
+    def fingerprint(self, split: str, wants: frozenset[str]) -> str:
+        """Return what decides the samples beside the fields; keys the cache of decoded samples.
+
+        By default the source of the class's module and of private helpers beside it; what reads
+        files adds them (`mtlkit.fingerprint.of_files`).
+
+        Args:
+            split: "train" or "val".
+            wants: names of `offers` that the recipe uses.
+        """
+        return of_source(type(self).__module__)
 
     def build_augmentation(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
         """Return what varies a training sample, or None; it draws from torch's generator alone."""

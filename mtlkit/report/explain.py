@@ -52,7 +52,7 @@ def graph_tree(recipe: Recipe) -> Tree:
     Args:
         recipe: any.
     """
-    height, width = recipe.data.size
+    height, width = recipe.size
     encoder = f" · {recipe.encoder.type_name()}" if recipe.encoder is not None else ""
     tree = Tree(
         f"[b]{recipe.name}[/b]: {recipe.data.type_name()} {height}×{width} → "
@@ -101,7 +101,7 @@ def cost_table(recipe: Recipe) -> Table:
     model = build_model(recipe, "meta").eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        model(torch.empty(1, 3, *recipe.data.size, device="meta"))
+        model(torch.empty(1, 3, *recipe.size, device="meta"))
     flops = {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
     table = Table(title="one image, 2 FLOPs per multiply-add", title_justify="left")
     table.add_column("part")

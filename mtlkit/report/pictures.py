@@ -99,7 +99,7 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
         return None
     with _evaluating(run.model), seeded_draws(run.recipe.seed, 0):
         image, maps = _predict(run, split, chosen, tasks)
-    offers = run.recipe.data.offers
+    offers = run.recipe.offers
     groups = [_group(n, task, maps[n], offers[task.reads[0]]) for n, task in tasks.items()]
     _write(_sheet([Group("", {"image": _bytes(image)}, []), *groups], chosen), path)
     return path

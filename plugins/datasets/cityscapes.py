@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as resizing
 
 from mtlkit.contracts import Dataset
 from mtlkit.errors import MissingError
+from mtlkit.fingerprint import of_files
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
@@ -88,8 +89,22 @@ class Cityscapes(Dataset):
         Raises:
             MissingError: a folder or files are not there; the message says which.
         """
+        return _Split(self, self._samples(split, wants))
+
+    def fingerprint(self, split: str, wants: frozenset[str]) -> str:
+        """Return the reader's source, and place, size and time of every file.
+
+        Args:
+            split: "train" or "val".
+            wants: names of `offers`.
+        """
+        files = [file for sample in self._samples(split, wants) for file in sample.values()]
+        root = Path(self.root).expanduser()
+        return f"{super().fingerprint(split, wants)} {of_files(root, files)}"
+
+    def _samples(self, split: str, wants: frozenset[str]) -> list[dict[str, Path]]:
         patterns = {name: _LABELS[name] for name in sorted(wants & _LABELS.keys())}
-        return _Split(self, _find_samples(Path(self.root).expanduser(), split, patterns))
+        return _find_samples(Path(self.root).expanduser(), split, patterns)
 
     def build_augmentation(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         """Return the augmentation."""

@@ -45,7 +45,7 @@ class _TransferEdge(Edge):
         Args:
             recipe: the whole recipe.
         """
-        stages, side = len(self.widths), min(recipe.data.size)
+        stages, side = len(self.widths), min(recipe.size)
         if side >> stages < 1:
             message = f"{stages} widths halve {side} pixels {stages} times, to less than one. "
             yield message + f"Write {max(1, side.bit_length() - 1)} widths at most"

@@ -57,6 +57,10 @@ class ResNetEncoder(Encoder):
         spec = FeatureSpec(channels=channels, strides=(2, 4, 8, 16, 32), divisor=32)
         return ResNetFeatures(network, normalize=self.normalize == "imagenet"), spec
 
+    def untrained(self) -> Encoder:
+        """Return the encoder with random weights."""
+        return self.model_copy(update={"weights": None})
+
     def _load(self, network: ResNet, weights: str) -> None:
         """Fill the network, in place; the classifier's weights are left out."""
         path = self._downloaded() if weights == "imagenet" else Path(weights).expanduser()

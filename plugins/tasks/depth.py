@@ -114,7 +114,7 @@ class Depth(Task):
             recipe: the whole recipe.
         """
         name = self.reads[0]
-        offered = recipe.data.offers.get(name)
+        offered = recipe.offers.get(name)
         if offered is not None and not issubclass(offered.kind, (DepthMap, DisparityMap)):
             message = f"label {name!r} is a {offered.kind.__name__}, and depth learns distances. "
             yield message + "Set `label` to a DepthMap or DisparityMap of the data set"

@@ -150,7 +150,7 @@ class Segmentation(Task):
             recipe: the whole recipe.
         """
         name = self.reads[0]
-        offered = recipe.data.offers.get(name)
+        offered = recipe.offers.get(name)
         if offered is None:
             return
         if not issubclass(offered.kind, ClassMap):

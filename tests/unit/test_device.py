@@ -173,9 +173,6 @@ def test_devices_that_are_not_there_are_refused_with_what_to_do(monkeypatch):
         with pytest.raises(MissingError, match=r"cuda:1.*sees 0 CUDA devices here.*--device cpu"):
             place("cuda:1", "fp32")
         assert place("auto", "fp32").device == CPU
-    if not torch.backends.mps.is_available():
-        with pytest.raises(MissingError, match="mps: no such device"):
-            place("mps", "fp32")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
         place("cpu", "fp32")

@@ -121,7 +121,7 @@ def test_metrics_carry_units_and_directions():
 
 
 def problems(**offers):
-    recipe = SimpleNamespace(data=SimpleNamespace(offers=offers))
+    recipe = SimpleNamespace(offers=offers, train=SimpleNamespace(accumulate=1))
     return list(Depth(name="depth").problems(recipe))
 
 

@@ -129,7 +129,7 @@ def test_legend_says_how_many_classes_there_are():
 
 
 def recipe(**offers):
-    return SimpleNamespace(data=SimpleNamespace(offers=offers))
+    return SimpleNamespace(offers=offers)
 
 
 def problems(offered, **fields):

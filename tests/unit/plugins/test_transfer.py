@@ -148,7 +148,7 @@ def test_vector_tasks_are_refused_by_name_and_behind_all(edge):
         vector = True
 
     tasks = {"depth": DEPTH, "segmentation": SEGMENTATION, "count": Count(name="count")}
-    recipe = SimpleNamespace(tasks=tasks, data=SimpleNamespace(size=(32, 64)))
+    recipe = SimpleNamespace(tasks=tasks, size=(32, 64))
     for target in ("count", "all"):
         (message,) = edge(source="depth", target=target).problems(recipe)
         assert "'count'" in message
