@@ -78,7 +78,7 @@ def run(source: Source, out: Path, resume: Path | None) -> None:
     try:
         outcome = engine.fit()
     except (InterruptedRun, DivergedError) as error:
-        raise type(error)(f"{error}\n{_advice(engine, error)}") from None
+        raise type(error)(f"{error}\n{_advice(engine, error, source)}") from None
     columns = {"last epoch": outcome.last}
     if outcome.best_epoch:
         columns[f"best epoch {outcome.best_epoch}"] = outcome.best
@@ -178,7 +178,7 @@ def _say_what_was_not_loaded(engine: Run) -> None:
     talk.print(f"init_from: {len(unused)} tensors of the checkpoint are not used {unused[:3]}")
 
 
-def _advice(engine: Run, error: Exception) -> str:
+def _advice(engine: Run, error: Exception, source: Source) -> str:
     assert engine.folder is not None  # fit made it
     if isinstance(error, DivergedError):
         return (
@@ -186,6 +186,7 @@ def _advice(engine: Run, error: Exception) -> str:
             "train.clip"
         )
     command = ["mtlkit", "run", str(engine.folder / "recipe.yaml"), "--resume", str(engine.folder)]
+    command += [word for name in source.blocked for word in ("--no-plugin", name)]
     return f"go on with: {shlex.join(command)}"
 
 

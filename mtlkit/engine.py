@@ -15,7 +15,13 @@ from mtlkit.data import BatchOrder, Loader, build_loader
 from mtlkit.device import place, seed_everything, set_threads
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
 from mtlkit.evaluation import Evaluation, directions
-from mtlkit.folder import describe, new_folder, recipe_text, refuse_another_recipe
+from mtlkit.folder import (
+    describe,
+    new_folder,
+    recipe_text,
+    refuse_another_recipe,
+    write_recipe,
+)
 from mtlkit.learner import Learner
 from mtlkit.model import MultiTaskModel
 from mtlkit.monitor import Interrupts
@@ -49,7 +55,7 @@ class Run:
         reach = check_recipe(recipe).reach
         self.recipe, self.out, self.folder = recipe, Path(out), folder
         self.is_resumed = folder is not None
-        saved = None if state is None else _saved_threads(state, folder)
+        saved = None if state is None else state["position"].get("threads")
         self.threads = set_threads(recipe.train.threads or saved)
         self.placement = place(recipe.train.device, recipe.train.precision)
         self.directions = directions(recipe)
@@ -115,6 +121,7 @@ class Run:
         if self.folder is None:
             self.folder = new_folder(self.out, self.recipe.name)
             describe(self.folder, self.recipe, self.placement.line, self.threads)
+        write_recipe(self.folder, self.recipe)  # a resumed run may have more epochs
         hooks, outcome = self.recipe.loaded.manager.hook, self._outcome("failed", {})
         try:
             with self.recipe.loaded.blaming("a tracker fails"):
@@ -283,12 +290,3 @@ class Run:
             self.best, self.best_epoch = state["best"]["metrics"], state["best"]["epoch"]
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source}: is damaged: {error}. Start a new run") from None
-
-
-def _saved_threads(state: Mapping[str, Any], folder: Path | None) -> int:
-    try:
-        return int(state["position"]["threads"])
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(
-            f"{folder}: last.pt lacks its thread count. Start a new run"
-        ) from None

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from mtlkit.document import parse_document
@@ -71,8 +72,20 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     return {**data, "plugins": [file.name for file in recipe.loaded.files]}
 
 
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write recipe.yaml, as a whole or not at all.
+
+    Args:
+        folder: of the run.
+        recipe: the run.
+    """
+    beside = folder / "recipe.yaml.part"
+    beside.write_text(recipe_text(recipe), encoding="utf-8")
+    beside.replace(folder / "recipe.yaml")
+
+
 def describe(folder: Path, recipe: Recipe, device: str, threads: int) -> None:
-    """Write recipe.yaml, copies of plugin files and environment.json.
+    """Write copies of plugin files and environment.json.
 
     Args:
         folder: of the run.
@@ -80,7 +93,6 @@ def describe(folder: Path, recipe: Recipe, device: str, threads: int) -> None:
         device: where it computes and how precisely.
         threads: CPU threads.
     """
-    (folder / "recipe.yaml").write_text(recipe_text(recipe), encoding="utf-8")
     for file in recipe.loaded.files:
         if file.parent != folder.resolve():
             shutil.copy(file, folder / file.name)
@@ -111,7 +123,7 @@ def refuse_another_recipe(recipe: Recipe, saved: str, folder: Path) -> None:
         CheckpointError: the saved recipe is damaged.
     """
     try:
-        before = _flat(parse_document(saved, folder / "last.pt").data, "")
+        before = _flat(_with_defaults(parse_document(saved, folder / "last.pt").data, recipe), "")
     except RecipeError as error:
         raise CheckpointError(f"{error}. The recipe in it is damaged: start a new run") from None
     now = _flat(parse_document(recipe_text(recipe), folder / "recipe.yaml").data, "")
@@ -131,6 +143,14 @@ def refuse_another_recipe(recipe: Recipe, saved: str, folder: Path) -> None:
             f"--resume {folder}: that run had another recipe ({shown}{more}). Resume it with "
             f"{folder / 'recipe.yaml'}, or start a new run"
         )
+
+
+def _with_defaults(saved: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Return a saved recipe as today's classes read it, so that keys added since have a value."""
+    try:
+        return type(recipe).model_validate(saved).model_dump(mode="json", by_alias=True)
+    except ValidationError:  # it used a type or key that is not there any more: the texts tell
+        return saved
 
 
 def _shown(flat: dict[str, Any], key: str) -> str:

@@ -263,3 +263,20 @@ def test_a_run_trains_on_cuda(tiny: Path, tmp_path: Path) -> None:
     run = mtlkit.Run(load(tiny, train__device="cuda", train__precision="auto"), out=tmp_path)
     assert run.fit().status == "done"
     assert next(run.model.parameters()).is_cuda
+
+
+def test_a_key_that_was_added_since_does_not_make_another_recipe(
+    tiny: Path, tmp_path: Path
+) -> None:
+    run = mtlkit.Run(load(tiny, train__epochs=1), out=tmp_path / "runs")
+    run.fit()
+    assert run.folder is not None
+    state = checkpoint.load(run.folder / "last.pt")
+    lines = state["recipe"].splitlines()
+    older = [line for line in lines if "checkpoint_minutes" not in line]
+    assert len(older) == len(lines) - 1
+    checkpoint.save(run.folder / "last.pt", {**state, "recipe": "\n".join(older)})
+    resumed = mtlkit.Run(load(tiny, train__epochs=2), resume=run.folder)
+    assert resumed.fit().epoch == 2
+    again = mtlkit.load_recipe(run.folder / "recipe.yaml", blocked=QUIET)
+    assert again.train.epochs == 2
