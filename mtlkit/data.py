@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -194,7 +197,7 @@ def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Load
         collate_fn=Collate(blanks or {}, recipe.data.type_name()),
         pin_memory=pins_memory(device),
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_interrupts_to_the_run,
+        worker_init_fn=_LeaveSignalsToTheRun() if workers else None,
         generator=torch.Generator(),  # its own, or making an iterator would move the global one
     )
     return loader, order
@@ -204,10 +207,27 @@ def _labels(dataset: Dataset, wants: frozenset[str]) -> list[str]:
     return [name for name in wants if issubclass(dataset.offers[name].kind, LabelKind)]
 
 
-def _leave_interrupts_to_the_run(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole group; only the run decides when to stop."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class _LeaveSignalsToTheRun:
+    """A worker's signals: only the run decides when to stop.
+
+    Ctrl-C and a scheduler's SIGTERM reach every process of a group. A worker goes on until its
+    loader is done, and heeds SIGTERM only once the run's process is leaving: multiprocessing then
+    terminates its workers and waits for them.
+    """
+
+    def __init__(self) -> None:
+        self.is_leaving = torch.zeros(1, dtype=torch.uint8)
+        self.is_leaving.share_memory_()  # type: ignore[no-untyped-call]
+        # registered after multiprocessing's own exit function, so it is called before that
+        atexit.register(self.is_leaving.fill_, 1)
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._heed_if_leaving)
+
+    def _heed_if_leaving(self, number: int, frame: FrameType | None) -> None:
+        if bool(self.is_leaving):
+            os._exit(0)
 
 
 def meta_batch(recipe: Recipe, images: int = 2) -> Batch:

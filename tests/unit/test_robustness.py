@@ -220,3 +220,20 @@ def test_a_tracker_that_fails_at_the_end_is_blamed_and_forgotten(
     with pytest.raises(mtlkit.MtlkitError, match="a tracker fails: OSError: the upload failed"):
         run.fit()
     assert run._tracked == []
+
+
+@pytest.mark.slow
+def test_a_process_with_idle_workers_leaves_at_its_end(tiny: Path, tmp_path: Path) -> None:
+    """Loader workers outlive an epoch; multiprocessing waits for them when the process ends."""
+    script = (
+        "import mtlkit, sys\n"
+        "recipe = mtlkit.load_recipe(sys.argv[1], {'loader.workers': 2}, blocked=['progress'])\n"
+        "run = mtlkit.Run(recipe, out=sys.argv[2])\n"
+        "run.evaluate()\n"
+        "next(iter(run.loader('train')[0]))\n"
+        "run.cycle = run\n"  # keeps the loaders until the interpreter is gone
+        "print('done')\n"
+    )
+    words = [sys.executable, "-c", script, str(tiny), str(tmp_path / "runs")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
