@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+LONGEST = 600  # seconds of one process
+
 
 def command(recipe: Path, out: Path, settings: Sequence[str], resume: Path | None) -> list[str]:
     """Return the command line of a run, or of going on with one."""
@@ -36,8 +38,11 @@ def run_folder(out: Path) -> Path | None:
 def run_until(words: list[str], out: Path, steps: int | None) -> int:
     """Start a run and kill it when `steps` more lines are logged; None lets it end."""
     with subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        before = logged(out)
+        before, deadline = logged(out), time.monotonic() + LONGEST
         while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+                raise TimeoutError(f"no end after {LONGEST} s: {words}")
             if steps is not None and logged(out) >= before + steps:
                 time.sleep(random.random() * 0.3)
                 os.kill(process.pid, signal.SIGKILL)
