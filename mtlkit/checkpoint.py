@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mtlkit.errors import CheckpointError, MissingError
+from mtlkit.files import beside
 
 FORMAT = 1
 PARTS: dict[str, type] = {
@@ -41,22 +42,11 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         MissingError: it cannot be written; the old one is kept.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise MissingError(
-            f"{path}: cannot write the checkpoint ({reason}); the last one is kept. Free some "
-            "space, or choose another folder with --out"
-        ) from None
-    finally:  # also when a second Ctrl-C comes while it is written
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    cure = "Free some space, or choose another folder with --out; the last one is kept"
+    with beside(path, "the checkpoint", cure) as part, part.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove_leftovers(folder: Path) -> None:

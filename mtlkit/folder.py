@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from mtlkit.document import parse_document
 from mtlkit.errors import CheckpointError, MissingError, RecipeError, UsageError
+from mtlkit.files import beside
 from mtlkit.recipe import Recipe
 
 MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers")
@@ -79,9 +80,8 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
         folder: of the run.
         recipe: the run.
     """
-    beside = folder / "recipe.yaml.part"
-    beside.write_text(recipe_text(recipe), encoding="utf-8")
-    beside.replace(folder / "recipe.yaml")
+    with beside(folder / "recipe.yaml", "the recipe") as part:
+        part.write_text(recipe_text(recipe), encoding="utf-8")
 
 
 def describe(folder: Path, recipe: Recipe, device: str, threads: int) -> None:

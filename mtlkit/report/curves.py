@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlkit.errors import MissingError
+from mtlkit.files import beside
 from mtlkit.report.table import LOSS
 
 if TYPE_CHECKING:
@@ -180,14 +179,6 @@ def _spans_widely(columns: Sequence[Sequence[float]]) -> bool:
 
 
 def _written(figure: Figure, path: Path) -> Path:
-    """Write the PNG beside and rename it, so that no reader sees a half."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(beside, format="png")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise MissingError(
-            f"{path}: cannot write the curves ({error.strerror or error}). Free some space"
-        ) from None
+    with beside(path, "the curves") as part:
+        figure.savefig(part, format="png")
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import Task
 from mtlkit.device import autocast, move, seeded_draws
-from mtlkit.errors import MissingError
+from mtlkit.files import beside
 from mtlkit.structures import Batch, FieldSpec, Output
 from mtlkit.transforms import ClassMap
 
@@ -287,13 +286,5 @@ def _draw_arrow(draw: ImageDraw.ImageDraw, x: float, middle: float) -> None:
 
 
 def _write(sheet: Image.Image, path: Path) -> None:
-    """Write the PNG beside and rename it, so that no reader sees a half."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        sheet.save(beside, format="PNG")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        message = f"{path}: cannot write the pictures ({reason}). Free some space"
-        raise MissingError(message) from None
+    with beside(path, "the pictures") as part:
+        sheet.save(part, format="PNG")

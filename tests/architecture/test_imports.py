@@ -19,7 +19,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 
 LAYERS = [  # a module imports only from its own layer or the ones before it
     {"errors"},
-    {"structures", "records", "fingerprint"},
+    {"structures", "records", "fingerprint", "files"},
     {"nn", "device", "transforms", "metrics"},
     {"sections"},
     {"contracts"},
