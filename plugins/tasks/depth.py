@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -12,9 +13,17 @@ from torch.nn import functional
 
 from mtlkit.contracts import Task
 from mtlkit.hookspecs import hookimpl
-from mtlkit.metrics import AbsoluteError, Delta, RelativeError, RootMeanSquareError
+from mtlkit.metrics import (
+    AbsoluteError,
+    Conversion,
+    Delta,
+    RelativeError,
+    RootMeanSquareError,
+    RootMeanSquareLogError,
+    SquaredRelativeError,
+)
 from mtlkit.nn import masked_mean
-from mtlkit.structures import LABEL_UNIT, Label, MetricSpec
+from mtlkit.structures import LABEL_UNIT, Batch, Label, MetricSpec
 from mtlkit.transforms import DepthMap, DisparityMap
 
 if TYPE_CHECKING:
@@ -29,6 +38,52 @@ VIRIDIS = (
     (68, 1, 84), (71, 45, 123), (59, 82, 139), (44, 114, 142), (33, 145, 140),
     (40, 174, 128), (94, 201, 98), (173, 220, 48), (253, 231, 37),
 )  # fmt: skip
+
+
+@dataclass
+class DistanceLabel(Label):
+    """Distances, and what makes metres of them.
+
+    Args:
+        depth_at_one: metres at which the label would be 1, (N,), float, so that a disparity d is
+            at depth_at_one / d; NaN where the camera is not known. None: of no image.
+    """
+
+    depth_at_one: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Metres:
+    """Turns disparities into metres, where the camera is known; nothing else is valid.
+
+    Labels beyond the range are left out, predictions are clamped to it, so that a disparity of 0 or
+    less, which is infinitely far or behind the camera, is at `farthest`.
+
+    Args:
+        nearest: m.
+        farthest: m; both as Eigen, Puhrsch and Fergus 2014 are evaluated, and DenseMTL
+            (arXiv 2206.08927).
+    """
+
+    nearest: float = 1e-3
+    farthest: float = 80.0
+
+    def __call__(self, prediction: Tensor, label: Label) -> tuple[Tensor, Label]:
+        """Return metres, with a label that is valid within the range.
+
+        Args:
+            prediction: disparities, (N,1,H,W), float32.
+            label: a `DistanceLabel` of disparities; others have nothing valid.
+        """
+        if not isinstance(label, DistanceLabel) or label.depth_at_one is None:
+            return prediction, replace(label, valid=torch.zeros_like(label.valid))
+        scale = label.depth_at_one.float().view(-1, 1, 1, 1)
+        value = scale / label.value.float()
+        inside = (value >= self.nearest) & (value <= self.farthest)  # never where it is NaN
+        metres = scale / torch.maximum(prediction, scale / self.farthest)
+        clamped = metres.clamp(self.nearest, self.farthest)
+        value = torch.where(inside, value, self.farthest)
+        return clamped, replace(label, value=value, valid=label.valid & inside)
 
 
 class Depth(Task):
@@ -72,16 +127,31 @@ class Depth(Task):
         values = self._errors(precise, label.value.to(precise.dtype), label.valid)
         return masked_mean(values, label, over="images" if self.reduction == "image" else "pixels")
 
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What gives metres of disparities."""
+        return ("depth_at_one",)
+
+    def read(self, batch: Batch) -> Label | None:
+        """Return the distances, a `DistanceLabel` where some are known in metres, or None.
+
+        Args:
+            batch: labels and extras by name.
+        """
+        label, scale = super().read(batch), batch.extras.get("depth_at_one")
+        if label is None or scale is None:
+            return label
+        return DistanceLabel(label.value, label.valid, label.counts, scale)
+
     def metrics(self) -> dict[str, MetricSpec]:
-        """Return errors and shares, over all valid pixels of the set whose label is above 0."""
-        return {
-            "abs_err": MetricSpec(AbsoluteError(), LABEL_UNIT, False),
-            "rel_err": MetricSpec(RelativeError(), "", False),
-            "rmse": MetricSpec(RootMeanSquareError(), LABEL_UNIT, False),
-            "delta1": MetricSpec(Delta(1), "", True),
-            "delta2": MetricSpec(Delta(2), "", True),
-            "delta3": MetricSpec(Delta(3), "", True),
-        }
+        """Return errors and shares, over all valid pixels of the set whose label is above 0.
+
+        Those named `_m` are in metres, within `Metres`' range, of images whose `depth_at_one` is
+        known; where it is of none, they are NaN.
+        """
+        in_metres = _metrics("m", Metres())
+        repeated = {f"{n}_m": replace(spec, repeats=True) for n, spec in in_metres.items()}
+        return _metrics(LABEL_UNIT, None) | repeated
 
     def render(self, value: Tensor) -> Tensor:
         """Return pictures, (N,3,H,W), in [0,1]: brighter is larger; all of one call share a scale.
@@ -137,6 +207,20 @@ class Depth(Task):
                 largest = torch.where(valid, error.detach(), 0.0).amax()
                 c = (BERHU_SHARE * largest).clamp(min=1e-12)
                 return torch.where(error <= c, error, (error.square() + c.square()) / (2 * c))
+
+
+def _metrics(unit: str, conversion: Conversion | None) -> dict[str, MetricSpec]:
+    """Return metrics that share one update."""
+    return {
+        "abs_err": MetricSpec(AbsoluteError(conversion), unit, False),
+        "rel_err": MetricSpec(RelativeError(conversion), "", False),
+        "sq_rel": MetricSpec(SquaredRelativeError(conversion), unit, False),
+        "rmse": MetricSpec(RootMeanSquareError(conversion), unit, False),
+        "log_rmse": MetricSpec(RootMeanSquareLogError(conversion), "", False),
+        "delta1": MetricSpec(Delta(1, conversion), "", True),
+        "delta2": MetricSpec(Delta(2, conversion), "", True),
+        "delta3": MetricSpec(Delta(3, conversion), "", True),
+    }
 
 
 def _scale(value: Tensor) -> tuple[Tensor, Tensor]:
