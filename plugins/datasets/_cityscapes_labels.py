@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 VOID = 255  # as in mtlkit.transforms, which needs torch; rendering processes do without it
 
+Classes = Literal[7, 16, 19]
+ClassMapName = Literal["category", "strict", "densemtl"]
 CATEGORIES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
+
+
+# Source: DenseMTL, arXiv 2206.08927, released code: 16 classes as of SYNTHIA, and its 7.
+NOT_IN_16 = ("terrain", "truck", "train")
+IN_DENSEMTL_7 = (
+    *("road", "sidewalk", "building", "fence", "pole", "traffic light", "traffic sign"),
+    *("vegetation", "sky", "person", "car", "bicycle"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,28 +81,34 @@ LABELS = (
 )
 
 
-def class_names(classes: Literal[7, 19]) -> tuple[str, ...]:
-    """Return the names by class id: of the categories or of the 19 train ids."""
+def class_names(classes: Classes) -> tuple[str, ...]:
+    """Return the names by class id: of the categories, or of 16 or 19 train ids."""
     if classes == 7:
         return CATEGORIES
-    return tuple(label.name for label in LABELS if label.train_id != VOID)
+    left_out = NOT_IN_16 if classes == 16 else ()
+    return tuple(x.name for x in LABELS if x.train_id != VOID and x.name not in left_out)
 
 
-def label_to_class(
-    classes: Literal[7, 19], class_map: Literal["category", "strict"] = "category"
-) -> NDArray[np.uint8]:
+def label_to_class(classes: Classes, class_map: ClassMapName = "category") -> NDArray[np.uint8]:
     """Return a table (256,) from label id to class id, `VOID` for every other value.
 
     Args:
-        classes: 7 categories or 19 train ids.
-        class_map: "category" counts every class of a category, "strict" only those that have a
-            train id; 19 classes are always strict.
+        classes: 7 categories, or 16 or 19 train ids.
+        class_map: of the categories: "category" counts every class of one, "strict" those that have
+            a train id, "densemtl" those that DenseMTL counts; 16 and 19 classes are always strict.
     """
     table = np.full(256, VOID, np.uint8)
+    names = class_names(classes)
     for label_id, label in enumerate(LABELS):
-        is_left_out = class_map == "strict" and label.train_id == VOID
-        if not is_left_out:
-            table[label_id] = label.category if classes == 7 else label.train_id
+        is_counted = {
+            "category": True,
+            "strict": label.train_id != VOID,
+            "densemtl": label.name in IN_DENSEMTL_7,
+        }[class_map]
+        if classes == 7 and is_counted:
+            table[label_id] = label.category
+        elif classes != 7 and label.name in names:
+            table[label_id] = names.index(label.name)
     return table
 
 

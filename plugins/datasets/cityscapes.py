@@ -1,233 +1,250 @@
 """`cityscapes`: the real data set, read from its official folders.
 
-root/{leftImg8bit,gtFine,disparity}/{train,val}/{city}/{city}_{seq}_{frame}_*.png
+root/{leftImg8bit,gtFine,disparity,camera}/{train,val}/{city}/{city}_{seq}_{frame}_*.{png,json}
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as resizing
 
-from mtlkit.contracts import Dataset
-from mtlkit.errors import MissingError
-from mtlkit.fingerprint import of_files
+from mtlkit.camera import Intrinsics
+from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.geometry import metres
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
+from mtlkit.transforms import ClassMap, DepthMap, DisparityMap
 
-from ._cityscapes_labels import class_names, label_to_class
+from ._cityscapes_labels import LABELS, Classes, ClassMapName, class_names, label_to_class
+from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar, with_derived
+from ._files import FileDataset, check_files, check_root, without_missing
+from ._maps import Files, Maps, unreadable
+
+if TYPE_CHECKING:
+    from mtlkit.contracts import Dataset
+    from mtlkit.recipe import Recipe
 
 _IMAGE = "leftImg8bit/{split}/{city}/{name}_leftImg8bit.png"
-_LABELS = {
-    "segmentation": "gtFine/{split}/{city}/{name}_gtFine_labelIds.png",
-    "depth": "disparity/{split}/{city}/{name}_disparity.png",
+_PATTERNS = {
+    "labels": "gtFine/{split}/{city}/{name}_gtFine_labelIds.png",
+    "disparity": "disparity/{split}/{city}/{name}_disparity.png",
+    "camera": "camera/{split}/{city}/{name}_camera.json",
 }
-_RGB, _GREY_8, _GREY_16 = "8-bit RGB", "8-bit grey", "16-bit grey"
-_KINDS = {"RGB": _RGB, "L": _GREY_8, "I;16": _GREY_16, "I": _GREY_16}  # Pillow's modes; I: < 11
 _PACKAGES = {  # what to download, by folder
     "leftImg8bit": "leftImg8bit_trainvaltest.zip",
     "gtFine": "gtFine_trainvaltest.zip",
     "disparity": "disparity_trainvaltest.zip",
+    "camera": "camera_trainvaltest.zip",
 }
+_STEPS = 256  # of a disparity file, per pixel; also what the disparity label is over
+_FULL_WIDTH = 2048  # pixels of the images that cameras and disparity are for, whatever size is read
 
 
-class Cityscapes(Dataset):
+class Cityscapes(FileDataset):
     """Cityscapes with fine labels: 2975 images to train on, 500 to validate on.
 
     Depth is disparity in pixels of the full resolution over 256, (p − 1)/65536 for the number p of
-    a file: it does not change with `size`. Label maps are resized to the nearest pixel, and so is
-    the image unless told otherwise: pixel i of n shows the source's pixel ⌊(i + ½)·source/n⌋,
-    whose centre is nearest. So does Pillow, and with it the released code, but `interpolate` of
-    torch takes ⌊i·source/n⌋.
+    a file, which does not change with `size`; or, by baseline and focal length of each image's
+    camera, inverse depth in 1/m or depth in metres. Normals are derived from depth in metres and
+    the camera, the boundary from the classes: the data set has neither.
 
-    Source: Cordts et al. 2016; targets as in XTasC-Net's released code (dataloader.py).
+    Source: Cordts et al. 2016; targets as in XTasC-Net's released code (dataloader.py), which has
+    no camera (D30 in docs/parity.md).
     """
 
     type: Literal["cityscapes"] = "cityscapes"
-    root: str = Field(description="folder that holds leftImg8bit, gtFine and disparity")
-    classes: Literal[7, 19] = Field(7, description="7 categories or 19 train ids")
-    class_map: Literal["category", "strict"] = Field(
+    classes: Classes = Field(7, description="7 categories, 16 classes of SYNTHIA or 19 train ids")
+    class_map: ClassMapName = Field(
         "category",
-        description="strict: of the 7 categories, leave out the classes without a train id",
+        description="which classes the 7 categories count: all, those with a train id, DenseMTL's",
     )
-    image_resize: Literal["nearest", "antialias"] = Field(
-        "nearest", description="how the image is resized; labels are always resized to the nearest"
+    depth: Literal["disparity", "inverse_depth", "metres"] = Field(
+        "disparity", description="the label `depth`: disparity/256, 1/m or m"
     )
     disparity_valid: Literal["positive", "official"] = Field(
         "positive", description="valid numbers: p > 1, or p > 0, where p = 1 has the value 0"
     )
-    augment: Augmentation = Field(
-        default_factory=Augmentation, description="what varies a training sample"
-    )
 
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
-        """Segmentation and depth."""
-        return {
+        """Segmentation, depth, normals, boundary and the camera."""
+        depth = {
+            "disparity": FieldSpec(DisparityMap, unit="disparity/256"),
+            "inverse_depth": FieldSpec(DisparityMap, unit="1/m"),
+            "metres": FieldSpec(DepthMap, unit="m"),
+        }[self.depth]
+        offered = {
             "segmentation": FieldSpec(ClassMap, classes=class_names(self.classes)),
-            "depth": FieldSpec(DisparityMap, unit="disparity/256"),
+            "depth": depth,
+            "normals": NORMALS,
+            "boundary": BOUNDARY,
+            "camera": CAMERA,
         }
+        return offered if self.depth == "metres" else offered | {"depth_at_one": DEPTH_AT_ONE}
 
-    def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
-        """Return the images of all cities, sorted by name; only wanted label files must exist.
+    def find(self, split: str, wants: frozenset[str]) -> Sequence[Files]:
+        """Return the files of all cities, sorted by name; only those of wanted labels must exist.
 
         Args:
             split: "train" or "val".
             wants: names of `offers`.
 
         Raises:
+            UsageError: there is no such split.
             MissingError: a folder or files are not there; the message says which.
         """
-        return _Split(self, self._samples(split, wants))
+        if split not in ("train", "val"):
+            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        patterns = {name: _PATTERNS[name] for name in sorted(self._needs(wants))}
+        _check_folders(self.folder, split, [_IMAGE, *patterns.values()])
+        images = sorted(self.folder.glob(_IMAGE.format(split=split, city="*", name="*")))
+        if not images:
+            raise MissingError(
+                f"{self.folder / 'leftImg8bit' / split}: holds no */*_leftImg8bit.png. Unpack "
+                f"{_PACKAGES['leftImg8bit']} of cityscapes-dataset.com into {self.folder}"
+            )
+        samples = [_beside(image, self.folder, split, patterns) for image in images]
+        if wants & {"camera", "depth_at_one"}:  # extras, which an image may lack
+            samples = [_with_camera(sample, self.folder, split) for sample in samples]
+        if self.missing_labels == "allow":
+            samples = without_missing(samples)
+        cure = "Unpack the archives again, or write missing_labels: allow"
+        check_files(self.folder, samples, cure)
+        return samples
 
-    def fingerprint(self, split: str, wants: frozenset[str]) -> str:
-        """Return the reader's source, and place, size and time of every file.
+    def read(self, maps: Maps, wants: frozenset[str]) -> dict[str, Tensor]:
+        """Return the labels and extras of one image.
 
         Args:
-            split: "train" or "val".
+            maps: reads its files.
             wants: names of `offers`.
+
+        Raises:
+            MissingError: a file cannot be read, or is not what it should be.
         """
-        files = [file for sample in self._samples(split, wants) for file in sample.values()]
-        root = Path(self.root).expanduser()
-        return f"{super().fingerprint(split, wants)} {of_files(root, files)}"
+        sample: dict[str, Tensor] = {}
+        if "labels" in maps:
+            table = label_to_class(self.classes, self.class_map)[: len(LABELS)]
+            ids = maps.numbers("labels", "8-bit grey")[0]
+            sample["segmentation"] = maps.classes("labels", ids, table)
+        camera = _read_camera(maps.files["camera"]) if "camera" in maps else None
+        disparity = self._disparity(maps) if "disparity" in maps else None
+        at_one = None if camera is None else camera.focal_baseline / _STEPS
+        sample |= self._distances(disparity, at_one)
+        if camera is None or at_one is None:
+            return with_derived(sample, wants, None, None)
+        depth = None if disparity is None else metres(disparity, at_one)
+        return with_derived(sample, wants, depth, camera.matrix(maps))
 
-    def _samples(self, split: str, wants: frozenset[str]) -> list[dict[str, Path]]:
-        patterns = {name: _LABELS[name] for name in sorted(wants & _LABELS.keys())}
-        return _find_samples(Path(self.root).expanduser(), split, patterns)
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Yield a sentence where the class map has no say.
 
-    def build_augmentation(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-        """Return the augmentation."""
-        return self.augment
+        Args:
+            recipe: the whole recipe.
+        """
+        if self.class_map != "category" and self.classes != 7:
+            yield f"class_map: {self.class_map} is about 7 classes. Write classes: 7, or remove it"
+
+    def _needs(self, wants: frozenset[str]) -> set[str]:
+        """Return the files that wanted labels are read or derived from."""
+        needs = {"labels"} if wants & {"segmentation", "boundary"} else set()
+        if "depth" in wants:
+            needs |= {"disparity"} if self.depth == "disparity" else {"disparity", "camera"}
+        if "normals" in wants:
+            needs |= {"disparity", "camera"}
+        return needs
+
+    def _distances(self, disparity: DisparityMap | None, at_one: float | None) -> dict[str, Tensor]:
+        """Return `depth` and `depth_at_one`, as far as they are known.
+
+        Args:
+            disparity: over 256.
+            at_one: metres at which disparity over 256 is 1.
+        """
+        found: dict[str, Tensor] = {}
+        if self.depth == "disparity" and disparity is not None:
+            found["depth"] = disparity
+        if self.depth == "disparity" and at_one is not None:
+            found["depth_at_one"] = scalar(at_one)
+        if self.depth == "inverse_depth":
+            found["depth_at_one"] = scalar(1.0)
+        if self.depth == "inverse_depth" and disparity is not None and at_one is not None:
+            found["depth"] = DisparityMap(disparity.as_subclass(Tensor) / at_one)
+        if self.depth == "metres" and disparity is not None and at_one is not None:
+            found["depth"] = metres(disparity, at_one)
+        return found
+
+    def _disparity(self, maps: Maps) -> DisparityMap:
+        """Return disparity in pixels of the full resolution over 256."""
+        numbers = maps.numbers("disparity", "16-bit grey")
+        least = 2 if self.disparity_valid == "positive" else 1
+        value = (numbers - 1).float() / _STEPS**2
+        return DisparityMap(value.masked_fill(numbers < least, torch.nan))
 
 
-def _find_samples(root: Path, split: str, labels: Mapping[str, str]) -> list[dict[str, Path]]:
-    """Return for each sample its files, "image" and the labels' names, after a check of all."""
-    _check_folders(root, split, [_IMAGE, *labels.values()])
-    found = sorted(root.glob(_IMAGE.format(split=split, city="*", name="*")))
-    if not found:
+class _Camera(NamedTuple):
+    """The calibration of one image, for its full resolution."""
+
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    focal_baseline: float  # pixels times metres
+
+    def matrix(self, maps: Maps) -> Intrinsics:
+        """Return the camera's matrix for the size of the sample; files may hold smaller images."""
+        assert maps.source_size is not None  # the image is read first
+        height, width = maps.source_size
+        full = (height * _FULL_WIDTH / width, _FULL_WIDTH)
+        return maps.intrinsics(self.focal, self.centre, full)
+
+
+def _read_camera(path: Path) -> _Camera:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        inner, outer = found["intrinsic"], found["extrinsic"]
+        fx, fy, cx, cy = (float(inner[key]) for key in ("fx", "fy", "u0", "v0"))
+        baseline = float(outer["baseline"])
+    except KeyError as error:
+        raise MissingError(f"{path}: lacks {error}. Unpack or copy this file again") from None
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise unreadable(path, error) from None
+    if not all(map(math.isfinite, (fx, fy, cx, cy, baseline))) or min(fx, fy, baseline) <= 0:
         raise MissingError(
-            f"{root / 'leftImg8bit' / split}: holds no */*_leftImg8bit.png. "
-            f"Unpack {_PACKAGES['leftImg8bit']} of cityscapes-dataset.com into {root}."
+            f"{path}: focal lengths and baseline must be above 0, and all numbers finite. "
+            "Unpack or copy this file again"
         )
-    samples = []
-    for image in found:
-        words = {
-            "split": split,
-            "city": image.parent.name,
-            "name": image.name.removesuffix("_leftImg8bit.png"),
-        }
-        files = {label: root / pattern.format(**words) for label, pattern in labels.items()}
-        samples.append({"image": image} | files)
-    _check_files(root, [path for sample in samples for path in sample.values()])
-    return samples
+    return _Camera((fx, fy), (cx, cy), fx * baseline)
 
 
-def _check_folders(root: Path, split: str, patterns: list[str]) -> None:
-    if not root.is_dir():
-        raise MissingError(
-            f"data.root: {str(root)!r} is not a folder. Give the folder that holds leftImg8bit, "
-            "gtFine and disparity, or try `streets`, which needs no files."
-        )
+def _beside(image: Path, root: Path, split: str, patterns: Mapping[str, str]) -> Files:
+    name = image.name.removesuffix("_leftImg8bit.png")
+    words = {"split": split, "city": image.parent.name, "name": name}
+    files = {label: root / pattern.format(**words) for label, pattern in patterns.items()}
+    return {"image": image} | files
+
+
+def _with_camera(sample: Files, root: Path, split: str) -> Files:
+    """Return the files with that of the camera, if there is one."""
+    files = _beside(sample["image"], root, split, {"camera": _PATTERNS["camera"]})
+    return {**sample, **files} if files["camera"].is_file() else sample
+
+
+def _check_folders(root: Path, split: str, patterns: Sequence[str]) -> None:
+    check_root(root, "leftImg8bit, gtFine and disparity")
     tops = [pattern.split("/", 1)[0] for pattern in patterns]
     absent = [top for top in tops if not (root / top / split).is_dir()]
     if absent:
         folders = ", ".join(f"{top}/{split}" for top in absent)
         archives = ", ".join(_PACKAGES[top] for top in absent)
         raise MissingError(
-            f"{root}: lacks {folders}. Unpack {archives} of cityscapes-dataset.com there."
+            f"{root}: lacks {folders}. Unpack {archives} of cityscapes-dataset.com there"
         )
-
-
-def _check_files(root: Path, files: list[Path]) -> None:
-    absent = [path for path in files if not path.is_file()]
-    if absent:
-        first = ", ".join(str(path.relative_to(root)) for path in absent[:3])
-        more = ", …" if len(absent) > 3 else ""
-        raise MissingError(
-            f"{root}: {len(absent)} of {len(files)} files are missing: {first}{more}. "
-            "Unpack the archives again, or remove the images that have no labels."
-        )
-
-
-class _Split(TorchDataset[dict[str, Tensor]]):
-    """Files, read when asked for."""
-
-    def __init__(self, settings: Cityscapes, samples: list[dict[str, Path]]) -> None:
-        self._settings = settings
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        readers = {"image": self._image, "segmentation": self._class_map, "depth": self._disparity}
-        return {name: readers[name](path) for name, path in self._samples[index].items()}
-
-    def _image(self, path: Path) -> Tensor:
-        pixels = _decoded(path, _RGB)
-        if self._settings.image_resize == "antialias":
-            pixels = resizing.resize(pixels, list(self._settings.size), antialias=True)
-        else:
-            pixels = _nearest(pixels, self._settings.size)
-        image: Tensor = tv_tensors.Image(pixels)
-        return image
-
-    def _class_map(self, path: Path) -> Tensor:
-        ids = _nearest(_decoded(path, _GREY_8), self._settings.size)[0]
-        table = torch.from_numpy(label_to_class(self._settings.classes, self._settings.class_map))
-        return ClassMap(table[ids.int()])
-
-    def _disparity(self, path: Path) -> Tensor:
-        numbers = _nearest(_decoded(path, _GREY_16), self._settings.size)
-        least = 2 if self._settings.disparity_valid == "positive" else 1
-        value = (numbers - 1).float() / 65536
-        return DisparityMap(value.masked_fill(numbers < least, torch.nan))
-
-
-def _decoded(path: Path, kind: str) -> Tensor:
-    """Return a PNG's own numbers, (C,H,W), uint8 or int32.
-
-    Args:
-        path: the file.
-        kind: one of `_KINDS`.
-
-    Raises:
-        MissingError: it cannot be read, or is of another kind.
-    """
-    try:
-        with Image.open(path) as picture:
-            found, values = _KINDS.get(picture.mode, picture.mode), np.array(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        cause = str(error) or type(error).__name__
-        raise MissingError(
-            f"{path}: cannot be read as an image ({cause}). Unpack this file again."
-        ) from None
-    if found != kind:
-        raise MissingError(
-            f"{path}: holds {found} pixels, expected {kind}. Unpack the official file again."
-        )
-    pixels = values.astype(np.int32) if kind == _GREY_16 else values
-    return torch.from_numpy(pixels.reshape(*values.shape[:2], -1)).permute(2, 0, 1)
-
-
-def _nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (C,*size), each pixel the one of the source whose centre is nearest."""
-    rows, columns = (
-        torch.from_numpy(((2 * np.arange(new) + 1) * old) // (2 * new))
-        for new, old in zip(size, maps.shape[-2:], strict=True)
-    )
-    return maps[:, rows[:, None], columns]
 
 
 @hookimpl

@@ -11,13 +11,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from mtlkit.augmentation import Augmentation
 from mtlkit.contracts import Dataset
 from mtlkit.contracts.plugin import Side
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import Augmentation, ClassMap, DepthMap
+from mtlkit.transforms import ClassMap, DepthMap
 
+from ._derived import BOUNDARY, CAMERA, NORMALS
 from ._nyuv2_labels import CLASSES
+from ._scenes.labels import edge_map, intrinsics, normal_map
 from ._scenes.numbering import MOST_SCENES
 from ._scenes.render import Frame
 from ._scenes.room import room
@@ -29,7 +32,8 @@ Scenes = Annotated[int, Field(ge=1, le=MOST_SCENES)]
 class Rooms(Dataset):
     """Rendered rooms, labelled like NYUv2 with 13 classes; equal bytes on every machine.
 
-    Train and val share no scene: the seeds of the first are even, those of the second odd.
+    Normals and edges are exact; `boundary` has the borders of things, creases and occlusions. Train
+    and val share no scene: the seeds of the first are even, those of the second odd.
     """
 
     type: Literal["rooms"] = "rooms"
@@ -47,10 +51,13 @@ class Rooms(Dataset):
 
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
-        """Segmentation and depth."""
+        """Segmentation, depth, normals, boundary and the camera."""
         return {
             "segmentation": FieldSpec(ClassMap, classes=CLASSES),
             "depth": FieldSpec(DepthMap, unit="m"),
+            "normals": NORMALS,
+            "boundary": BOUNDARY,
+            "camera": CAMERA,
         }
 
     def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
@@ -66,6 +73,9 @@ class Rooms(Dataset):
         makers: dict[str, Callable[[Frame], Tensor]] = {
             "segmentation": _class_map,
             "depth": _depth_map,
+            "normals": normal_map,
+            "boundary": edge_map,
+            "camera": intrinsics,
         }
         labels = {name: make for name, make in makers.items() if name in wants}
         seeds = split_seeds(self.seed, split, {"train": self.train, "val": self.val})

@@ -12,28 +12,35 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from mtlkit.augmentation import Augmentation
 from mtlkit.contracts import Dataset
 from mtlkit.contracts.plugin import Side
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
+from mtlkit.transforms import ClassMap, DisparityMap
 
-from ._cityscapes_labels import class_names, label_to_class, train_to_label
-from ._scenes.disparity import full_disparity
+from ._cityscapes_labels import Classes, class_names, label_to_class, train_to_label
+from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar
+from ._scenes.disparity import FULL_WIDTH, full_disparity
+from ._scenes.labels import edge_map, intrinsics, normal_map
 from ._scenes.numbering import MOST_SCENES
 from ._scenes.render import Frame
+from ._scenes.scene import BASELINE_M
 from ._scenes.split import RenderedSplit, Renderer, split_seeds
 from ._scenes.street import street
 
 Scenes = Annotated[int, Field(ge=1, le=MOST_SCENES)]
+
+_STEPS = 256  # what the disparity label is over, as in `cityscapes`
 
 
 class Streets(Dataset):
     """Rendered streets, labelled like Cityscapes; equal bytes on every machine.
 
     Depth is what `cityscapes` would read had the scene been written to its files at this size:
-    disparity in pixels at a width of 2048, over 256. Train and val share no scene: the seeds of
-    the first are even, those of the second odd.
+    disparity in pixels at a width of 2048, over 256. Normals and edges are exact; `boundary` has
+    the borders of things, creases and occlusions. Train and val share no scene: the seeds of the
+    first are even, those of the second odd.
     """
 
     type: Literal["streets"] = "streets"
@@ -43,7 +50,7 @@ class Streets(Dataset):
     train: Scenes = Field(400, description="number of scenes to train on")
     val: Scenes = Field(100, description="number of scenes to validate on")
     seed: int = Field(0, ge=0, description="which scenes; other seeds share none")
-    classes: Literal[7, 19] = Field(7, description="7 categories or 19 train ids of Cityscapes")
+    classes: Classes = Field(7, description="7 categories, 16 classes of SYNTHIA or 19 train ids")
     augment: Augmentation = Field(
         default_factory=Augmentation, description="what varies a training sample"
     )
@@ -52,10 +59,14 @@ class Streets(Dataset):
 
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
-        """Segmentation and depth."""
+        """Segmentation, depth, normals, boundary and the camera."""
         return {
             "segmentation": FieldSpec(ClassMap, classes=class_names(self.classes)),
             "depth": FieldSpec(DisparityMap, unit="disparity/256"),
+            "normals": NORMALS,
+            "boundary": BOUNDARY,
+            "camera": CAMERA,
+            "depth_at_one": DEPTH_AT_ONE,
         }
 
     def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
@@ -71,6 +82,10 @@ class Streets(Dataset):
         makers: dict[str, Callable[[Frame], Tensor]] = {
             "segmentation": partial(_class_map, classes=self.classes),
             "depth": _disparity_map,
+            "normals": normal_map,
+            "boundary": edge_map,
+            "camera": intrinsics,
+            "depth_at_one": _depth_at_one,
         }
         labels = {name: make for name, make in makers.items() if name in wants}
         seeds = split_seeds(self.seed, split, {"train": self.train, "val": self.val})
@@ -81,16 +96,22 @@ class Streets(Dataset):
         return self.augment
 
 
-def _class_map(frame: Frame, classes: Literal[7, 19]) -> ClassMap:
+def _class_map(frame: Frame, classes: Classes) -> ClassMap:
     table = label_to_class(classes)[train_to_label()]
     return ClassMap(torch.from_numpy(table[frame.classes]))
 
 
 def _disparity_map(frame: Frame) -> DisparityMap:
     disparity = np.where(
-        frame.depth > 0, full_disparity(frame) / np.float32(256), np.float32("nan")
+        frame.depth > 0, full_disparity(frame) / np.float32(_STEPS), np.float32("nan")
     )
     return DisparityMap(torch.from_numpy(disparity)[None])
+
+
+def _depth_at_one(frame: Frame) -> Tensor:
+    """Return the metres at which `depth` would be 1; nearer than 1.85 m the label is cut."""
+    full_focal = float(frame.intrinsics[0, 0]) * FULL_WIDTH / frame.depth.shape[1]
+    return scalar(full_focal * BASELINE_M / _STEPS)
 
 
 @hookimpl

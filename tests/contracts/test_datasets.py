@@ -7,38 +7,58 @@ import pickle
 import pytest
 import torch
 from arguments import make, registered
+from fixtures.layouts_cityscapes import write_cityscapes
+from fixtures.layouts_folder import fields, write_folder
+from fixtures.layouts_nyuv2 import write_nyuv2
+from fixtures.layouts_synthia import write_synthia
+from fixtures.layouts_vkitti2 import write_vkitti2
 
 from mtlkit.cache import blank_sample
 from mtlkit.errors import MtlkitError
 from mtlkit.transforms import LabelKind
-from mtlkit_plugins.datasets._scenes.writing import all_jobs
 
 SIZE = (16, 32)
 SCENES = {"size": SIZE, "train": 2, "val": 2}
-ARGUMENTS = {  # {files}: a folder of rendered scenes in this data set's layout
-    "cityscapes": {"size": SIZE, "root": "{files}"},
-    "rooms": SCENES,
-    "streets": SCENES,
+ARGUMENTS = {"rooms": SCENES, "streets": SCENES}
+FILES = {  # what writes two samples a split, and what reads them
+    "cityscapes": (write_cityscapes, {}),
+    "folder": (write_folder, None),
+    "nyuv2": (lambda root: write_nyuv2(root, size=(12, 16)), {"layout": "npy"}),
+    "nyuv2 mat": (lambda root: write_nyuv2(root, "mat", size=(12, 16)), {"layout": "mat"}),
+    "nyuv2 png": (lambda root: write_nyuv2(root, "png", size=(12, 16)), {"layout": "png"}),
+    "synthia": (write_synthia, {}),
+    "vkitti2": (write_vkitti2, {}),
 }
-EVERY = pytest.mark.parametrize("name", registered("dataset"))
+EVERY = pytest.mark.parametrize("name", [*registered("dataset"), "nyuv2 mat", "nyuv2 png"])
 SPLITS = pytest.mark.parametrize("split", ["train", "val"])
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Two scenes a split in Cityscapes' layout, of another size than is asked for."""
-    root = tmp_path_factory.mktemp("cityscapes")
-    for job in all_jobs("streets", {"train": 2, "val": 2}, 0, (20, 40), root):
-        job.write()
-    return root
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """Return what gives the folder of a data set, written once."""
+    roots = {}
+
+    def root_of(name):
+        if name not in roots:
+            roots[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+            FILES[name][0](roots[name])
+        return roots[name]
+
+    return root_of
 
 
 @pytest.fixture
-def dataset(name, files):
+def dataset(name, written):
+    kind = name.split()[0]
+    if name in FILES:
+        root = written(name)
+        given = FILES[name][1]
+        given = fields(root) if given is None else {"root": str(root), **given}
+        given.pop("type", None)
+        return make("dataset", kind, **{**given, "size": SIZE})
     if name not in ARGUMENTS:
         pytest.fail(f"data set {name!r} has no arguments: add them to ARGUMENTS in {__file__}")
-    given = {k: str(files) if v == "{files}" else v for k, v in ARGUMENTS[name].items()}
-    return make("dataset", name, **given)
+    return make("dataset", kind, **ARGUMENTS[name])
 
 
 @EVERY
@@ -59,7 +79,10 @@ def test_samples_have_the_kinds_shapes_and_dtypes_of_blank_ones(dataset, split):
 def test_labels_are_of_the_kind_that_is_offered_and_within_its_range(dataset):
     sample = dataset.build_split("train", frozenset(dataset.offers))[0]
     for name, spec in dataset.offers.items():
-        assert isinstance(sample[name], spec.kind) and issubclass(spec.kind, LabelKind)
+        assert isinstance(sample[name], spec.kind)
+        assert spec.is_label == issubclass(spec.kind, LabelKind)
+        if not spec.is_label:
+            continue
         value, valid = sample[name].to_label()
         assert value.isfinite().all() and valid.any()
         assert valid.shape == (1, *SIZE)
@@ -118,7 +141,8 @@ def test_augmented_samples_keep_their_kinds_and_draw_from_torch_alone(dataset):
     if augmentation is None:
         pytest.skip("varies nothing")
     sample = dataset.build_split("train", frozenset(dataset.offers))[0]
-    sample["image"] = (sample["image"] / 255).as_subclass(type(sample["image"]))
+    whole = 255 if sample["image"].dtype == torch.uint8 else 1
+    sample["image"] = (sample["image"] / whole).as_subclass(type(sample["image"]))
     before = {name: value.clone() for name, value in sample.items()}
     varied = []
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -100,7 +101,9 @@ def test_a_prediction_that_is_no_number_matters_only_where_it_counts(name, field
         before, after = copy.deepcopy(spec.metric), spec.metric
         before.update(prediction, label)
         after.update(other, label)
-        assert torch.equal(before.compute(), after.compute()), key
+        torch.testing.assert_close(  # NaN: a metric that needs more than these labels say
+            after.compute(), before.compute(), rtol=0, atol=0, equal_nan=True, msg=key
+        )
 
 
 @EVERY
@@ -197,6 +200,8 @@ def test_metrics_are_best_where_the_prediction_is_right(name):
         good.update(right, label)
         bad.update(-right, label)
         best, worse = float(good.compute()), float(bad.compute())
+        if math.isnan(best) and math.isnan(worse):
+            continue  # it needs more than this label says
         assert best == (1 if spec.higher_is_better else 0), key
         assert (worse < best) is spec.higher_is_better and worse != best, key
         assert spec.metric.higher_is_better in (None, spec.higher_is_better), key
@@ -225,6 +230,8 @@ def test_it_is_frozen_named_by_the_recipe_and_reads_its_label(name):
     task = task_of(name, {"label": "other"})
     assert task.reads == ("other",) and task_of(name).reads == (name,)
     label = label_of(task)
-    assert task.read({"other": label}) is label and task.read({}) is None
+    image = torch.zeros(len(label.value), 3, 4, 4)
+    assert task.read(mtlkit.Batch(image, {"other": label})) is label
+    assert task.read(mtlkit.Batch(image)) is None
     with pytest.raises(ValueError, match="frozen"):
         task.weight = 2.0

@@ -5,10 +5,14 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
+from mtlkit.augmentation import Augmentation
+from mtlkit.camera import Intrinsics
 from mtlkit.errors import UsageError
-from mtlkit.transforms import Augmentation, ClassMap, DisparityMap
+from mtlkit.geometry import metres, normals_from_depth, points
+from mtlkit.transforms import ClassMap, DisparityMap, EdgeMap, NormalMap
 from mtlkit_plugins.datasets._cityscapes_labels import label_to_class, train_to_label
 from mtlkit_plugins.datasets._scenes.classes import StreetClass
+from mtlkit_plugins.datasets._scenes.disparity import full_disparity
 from mtlkit_plugins.datasets._scenes.render import render
 from mtlkit_plugins.datasets._scenes.street import street
 from mtlkit_plugins.datasets.streets import Streets
@@ -64,7 +68,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones():
         small().build_split("vall", EVERYTHING)
 
 
-@pytest.mark.parametrize("classes", [7, 19])
+@pytest.mark.parametrize("classes", [7, 16, 19])
 def test_classes_are_within_the_names_and_void_is_255(classes):
     data = small(classes=classes)
     names = data.offers["segmentation"].classes
@@ -83,6 +87,14 @@ def test_categories_are_those_of_the_train_ids():
     coarse = small(classes=7).build_split("train", EVERYTHING)[0]["segmentation"]
     table = torch.from_numpy(label_to_class(7)[train_to_label()])
     assert torch.equal(table[fine.int()], coarse)
+
+
+def test_sixteen_classes_are_those_of_nineteen_by_name():
+    fine, some = (small(classes=n).build_split("train", EVERYTHING)[0] for n in (19, 16))
+    names = small(classes=19).offers["segmentation"].classes
+    kept = small(classes=16).offers["segmentation"].classes
+    table = torch.tensor([kept.index(name) if name in kept else 255 for name in names])
+    assert torch.equal(table[fine["segmentation"].int()].to(torch.uint8), some["segmentation"])
 
 
 def test_depth_is_disparity_at_full_width_over_256():
@@ -117,3 +129,52 @@ def test_the_augmentation_is_the_one_of_the_recipe():
 def test_impossible_fields_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         Streets(**fields)
+
+
+def test_extras_and_exact_labels_are_the_renderers():
+    data = small()
+    wants = frozenset(data.offers)
+    sample = data.build_split("train", wants)[0]
+    assert sample.keys() == {"image"} | wants
+    frame = render(street(0), 32, 64)
+    hit = frame.depth > 0
+    normals = sample["normals"].permute(1, 2, 0).numpy()
+    assert isinstance(sample["normals"], NormalMap) and normals.dtype == np.float32
+    assert np.array_equal(normals[hit], frame.normals[hit])
+    assert np.isnan(normals[~hit]).all() and not hit.all()
+    assert isinstance(sample["boundary"], EdgeMap) and sample["boundary"].dtype == torch.uint8
+    assert np.array_equal(sample["boundary"].numpy(), frame.edges[None])
+    assert set(sample["boundary"].unique().tolist()) == {0, 1}
+    assert isinstance(sample["camera"], Intrinsics) and sample["camera"].canvas_size == (32, 64)
+    assert np.array_equal(sample["camera"].numpy(), frame.intrinsics)
+
+
+def test_normals_are_unit_vectors_that_point_towards_the_camera():
+    sample = small().build_split("train", frozenset({"normals", "camera"}))[0]
+    normals = sample["normals"].as_subclass(torch.Tensor)
+    rays = points(torch.ones(1, 32, 64), sample["camera"])
+    valid = normals.isfinite().all(0)
+    assert torch.allclose(normals.norm(dim=0)[valid], torch.ones(()), atol=1e-5)
+    assert ((normals * rays).sum(0)[valid] < 1e-4).all()
+
+
+@pytest.mark.parametrize("size", [(32, 64), (20, 48)])
+def test_depth_at_one_turns_disparity_into_metres(size):
+    data = Streets(size=size, train=1, val=1)
+    sample = data.build_split("train", frozenset({"depth", "depth_at_one"}))[0]
+    assert sample["depth_at_one"].shape == () and sample["depth_at_one"].dtype == torch.float32
+    frame = render(street(0), *size)
+    found = (sample["depth_at_one"] / sample["depth"].as_subclass(torch.Tensor))[0].numpy()
+    whole = (frame.depth > 0) & (full_disparity(frame) < 65534 / 256)
+    assert whole.mean() > 0.5
+    assert np.allclose(found[whole], frame.depth[whole], rtol=1e-6)
+
+
+def test_points_of_neighbours_on_the_ground_lie_across_its_normal():
+    sample = Streets(size=(64, 128), train=1, val=1).build_split(
+        "train", frozenset({"depth", "depth_at_one", "normals", "camera"})
+    )[0]
+    depth = metres(sample["depth"], float(sample["depth_at_one"]))
+    derived = normals_from_depth(depth, sample["camera"]).as_subclass(torch.Tensor)
+    cosine = (derived * sample["normals"].as_subclass(torch.Tensor)).sum(0)
+    assert (cosine[cosine.isfinite()] > 0.99).float().mean() > 0.7  # all but edges and round things

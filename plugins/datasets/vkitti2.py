@@ -1,0 +1,202 @@
+"""`vkitti2`: Virtual KITTI 2, read from its official folders.
+
+root/{Scene01,…}/{variation}/frames/rgb/Camera_{0,1}/rgb_{frame}.jpg, and beside rgb
+depth/…/depth_{frame}.png and classSegmentation/…/classgt_{frame}.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from pydantic import Field
+from torch import Tensor
+
+from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.hookspecs import hookimpl
+from mtlkit.structures import FieldSpec
+from mtlkit.transforms import ClassMap, DepthMap
+
+from ._centimetres import MaxDepth, depth_map
+from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
+from ._files import FileDataset, check_files, check_root, without_missing
+from ._maps import Files, Maps
+from ._vkitti2_labels import CLASSES, class_map
+
+if TYPE_CHECKING:
+    from mtlkit.contracts import Dataset
+    from mtlkit.recipe import Recipe
+
+Scene = Literal["Scene01", "Scene02", "Scene06", "Scene18", "Scene20"]
+Variation = Literal[
+    "15-deg-left",
+    "15-deg-right",
+    "30-deg-left",
+    "30-deg-right",
+    "clone",
+    "fog",
+    "morning",
+    "overcast",
+    "rain",
+    "sunset",
+]
+AtLeastOne = Field(min_length=1)
+
+_SCENES: tuple[Scene, ...] = get_args(Scene)
+_VARIATIONS: tuple[Variation, ...] = get_args(Variation)
+_PATTERNS = {  # below frames/
+    "classes": "classSegmentation/{camera}/classgt_{frame}.png",
+    "depth": "depth/{camera}/depth_{frame}.png",
+}
+_FULL = (375, 1242)  # height and width of the images that the two lines below are for
+_FOCAL = (725.0087, 725.0087)  # intrinsic.txt of the data set, alike for all cameras
+_CENTRE = (620.5, 187.0)
+
+
+class VirtualKitti2(FileDataset):
+    """Virtual KITTI 2: five rendered streets, each in ten variations and seen by two cameras.
+
+    Whole scenes are held out to validate on; the others that are there are trained on. Normals are
+    derived from depth, the boundary from the classes.
+
+    Source: Cabon et al. 2020 (version 2.0.3); DenseMTL, arXiv 2206.08927, has variation 15-deg-left
+    alone and draws frames at random, for train and val apart, so that most frames are in both.
+    """
+
+    type: Literal["vkitti2"] = "vkitti2"
+    variations: Annotated[tuple[Variation, ...], AtLeastOne] = Field(
+        ("clone",), description="weathers, times of day and turns of the camera"
+    )
+    cameras: Annotated[tuple[Literal[0, 1], ...], AtLeastOne] = Field(
+        (0,), description="0: the left one, 1: the right one"
+    )
+    val_scenes: Annotated[tuple[Scene, ...], AtLeastOne] = Field(
+        ("Scene18",), description="scenes to validate on; all others are trained on"
+    )
+    max_depth_m: MaxDepth = Field(
+        None, description="what is further is invalid, metres; null: only the sky is; KITTI has 80"
+    )
+
+    @property
+    def offers(self) -> Mapping[str, FieldSpec]:
+        """Segmentation, depth, normals, boundary and the camera."""
+        return {
+            "segmentation": FieldSpec(ClassMap, classes=CLASSES),
+            "depth": FieldSpec(DepthMap, unit="m"),
+            "normals": NORMALS,
+            "boundary": BOUNDARY,
+            "camera": CAMERA,
+        }
+
+    def find(self, split: str, wants: frozenset[str]) -> Sequence[Files]:
+        """Return the files by scene, variation, camera and frame; only those wanted must exist.
+
+        Args:
+            split: "train" or "val".
+            wants: names of `offers`.
+
+        Raises:
+            UsageError: there is no such split.
+            MissingError: no scene remains for a split, or files are not there.
+        """
+        if split not in ("train", "val"):
+            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        images = _images(self.folder, self._places(split))
+        patterns = {name: _PATTERNS[name] for name in sorted(_needs(wants))}
+        samples = [_beside(image, patterns) for image in images]
+        if self.missing_labels == "allow":
+            samples = without_missing(samples)
+        cure = (
+            "Unpack vkitti_2.0.3_depth.tar and vkitti_2.0.3_classSegmentation.tar again, or write "
+            "missing_labels: allow"
+        )
+        check_files(self.folder, samples, cure)
+        return samples
+
+    def read(self, maps: Maps, wants: frozenset[str]) -> dict[str, Tensor]:
+        """Return the labels and extras of one image.
+
+        Args:
+            maps: reads its files.
+            wants: names of `offers`.
+
+        Raises:
+            MissingError: a file cannot be read, or is not what it should be.
+        """
+        sample: dict[str, Tensor] = {}
+        if "classes" in maps:
+            colours = maps.numbers("classes", "8-bit RGB")
+            sample["segmentation"] = class_map(colours, maps.files["classes"])
+        depth = None
+        if "depth" in maps:
+            depth = depth_map(maps.numbers("depth", "16-bit grey"), self.max_depth_m)
+            sample["depth"] = depth
+        return with_derived(sample, wants, depth, maps.intrinsics(_FOCAL, _CENTRE, _FULL))
+
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Yield a sentence where no scene is left to train on.
+
+        Args:
+            recipe: the whole recipe.
+        """
+        if set(self.val_scenes) == set(_SCENES):
+            yield "val_scenes: leaves no scene to train on. Name four scenes at most"
+
+    def _places(self, split: str) -> list[Path]:
+        """Return the folders of the split's images, relative to the root."""
+        check_root(self.folder, "Scene01 and the other scenes")
+        there = [scene for scene in _SCENES if (self.folder / scene).is_dir()]
+        absent = [scene for scene in _SCENES if scene in self.val_scenes and scene not in there]
+        if absent:
+            raise MissingError(
+                f"{self.folder}: lacks {', '.join(absent)} of data.val_scenes. Unpack "
+                "vkitti_2.0.3_rgb.tar there, or name scenes that are there"
+            )
+        train = [scene for scene in there if scene not in self.val_scenes]
+        if not train:
+            raise MissingError(
+                f"{self.folder}: holds no scene to train on: {', '.join(there)} is all there is, "
+                "and data.val_scenes holds it out. Unpack another scene, or name fewer"
+            )
+        scenes = {"train": train, "val": [scene for scene in there if scene in self.val_scenes]}
+        return [
+            Path(scene) / variation / "frames" / "rgb" / f"Camera_{camera}"
+            for scene in scenes[split]
+            for variation in _VARIATIONS
+            if variation in self.variations
+            for camera in sorted(set(self.cameras))
+        ]
+
+
+def _needs(wants: frozenset[str]) -> set[str]:
+    """Return the files that wanted labels are read or derived from."""
+    needs = {"classes"} if wants & {"segmentation", "boundary"} else set()
+    return needs | ({"depth"} if wants & {"depth", "normals"} else set())
+
+
+def _images(root: Path, places: Sequence[Path]) -> list[Path]:
+    found = [sorted((root / place).glob("rgb_*.jpg")) for place in places]
+    empty = [str(place) for place, images in zip(places, found, strict=True) if not images]
+    if empty:
+        more = ", …" if len(empty) > 3 else ""
+        raise MissingError(
+            f"{root}: no rgb_*.jpg in {', '.join(empty[:3])}{more}. Unpack vkitti_2.0.3_rgb.tar "
+            "there, or leave these out of data.variations and data.cameras"
+        )
+    return [image for images in found for image in images]
+
+
+def _beside(image: Path, patterns: Mapping[str, str]) -> Files:
+    camera, frames = image.parent.name, image.parents[2]
+    frame = image.stem.removeprefix("rgb_")
+    return {"image": image} | {
+        name: frames / pattern.format(camera=camera, frame=frame)
+        for name, pattern in patterns.items()
+    }
+
+
+@hookimpl
+def mtlkit_datasets() -> list[type[Dataset]]:
+    """Return the data set class of this module."""
+    return [VirtualKitti2]
