@@ -16,14 +16,15 @@ import torch
 import mtlkit
 from mtlkit import checkpoint
 from mtlkit.actions import Source, load_run
-from mtlkit.cache import cached
+from mtlkit.samples import build_samples
 
 
 def stacked(run: mtlkit.Run, split: str, label: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return all labels of a split, not augmented, and where they are valid: (K,1,H,W)."""
-    recipe = run.recipe
-    samples = cached(recipe.data, split, recipe.wants, recipe.loader.cache)
-    pairs = [samples[i][label].to_label() for i in range(len(samples))]
+    pairs = []
+    for part in build_samples(run.recipe, split).parts:
+        own = next(own for own, name in part.names.items() if name == label)
+        pairs += [part.split[i][own].to_label() for i in range(len(part))]
     values, masks = zip(*pairs, strict=True)
     return torch.stack(values), torch.stack(masks)
 

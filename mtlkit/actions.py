@@ -140,7 +140,8 @@ def print_delta_m(metrics: Mapping[str, float], reference: Mapping[str, float], 
         reference: of the baseline.
         run: gives directions.
     """
-    higher = {n: d.higher_is_better for n, d in run.directions.items() if not n.startswith("loss/")}
+    counted = {n: d for n, d in run.directions.items() if not (n.startswith("loss/") or d.repeats)}
+    higher = {name: direction.higher_is_better for name, direction in counted.items()}
     every = delta_m(metrics, reference, higher, "all_metrics")
     tasks = delta_m(metrics, reference, higher, "per_task")
     results.print(f"Δm           {every:+.2f} % over all metrics; {tasks:+.2f} % mean of tasks")

@@ -1,20 +1,15 @@
-"""Decoded samples kept in shared memory or in one file, each guarded by a checksum.
-
-A record is a checksum, a presence word and the bytes of every field; a record that is missing, torn
-or damaged reads as None and is made anew. Nothing is mapped into memory, so that a full disk is an
-error message and no signal.
-"""
+"""Decoded samples that are kept: where, under which name, and made anew where they are damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import struct
-import zlib
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,107 +17,22 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import tv_tensors
 
 from mtlkit.contracts import Dataset
-from mtlkit.errors import MissingError
-from mtlkit.transforms import LabelKind
+from mtlkit.errors import PluginError
+from mtlkit.memory import DiskMemory, Memory, RamMemory, pack, record_size, unpack
 
-_HEADER = struct.Struct("<II")  # checksum; 1 << 31 | which fields are there
+_NO_PART = {"augment", "name", "ratio", "labels", "rename", "labels_per_image"}
+"""Settings of data sets that do not decide what a decoded sample holds."""
+
+
+def samples_folder() -> Path:
+    """Return where files of kept samples live."""
+    return cache_folder() / "samples"
 
 
 def cache_folder() -> Path:
     """Return where caches live: $MTLKIT_CACHE, or mtlkit in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("MTLKIT_CACHE") or Path(base) / "mtlkit")
-
-
-class Memory(Protocol):
-    """Bytes by record number, shared by all worker processes."""
-
-    def read(self, index: int) -> bytes:
-        """Return a record, or zeros."""
-
-    def write(self, index: int, record: bytes) -> None:
-        """Keep a record."""
-
-
-class RamMemory:
-    """Records in shared memory."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self.records = torch.zeros(count, size, dtype=torch.uint8)
-        try:
-            self.records.share_memory_()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise MissingError(
-                f"{count * size / 2**20:.0f} MiB of shared memory for samples cannot be had "
-                f"({str(error).splitlines()[0]}). Enlarge /dev/shm, or set loader.cache to disk"
-            ) from None
-
-    def read(self, index: int) -> bytes:
-        """Return a record, or zeros.
-
-        Args:
-            index: its number.
-        """
-        record: bytes = self.records[index].numpy().tobytes()
-        return record
-
-    def write(self, index: int, record: bytes) -> None:
-        """Keep a record.
-
-        Args:
-            index: its number.
-            record: of the size given at construction.
-        """
-        self.records[index] = torch.frombuffer(bytearray(record), dtype=torch.uint8)
-
-
-class DiskMemory:
-    """Records in one sparse file; opened by each process for itself."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
-        self._file: int | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "size": self.size, "_file": None}
-
-    def read(self, index: int) -> bytes:
-        """Return a record, or zeros.
-
-        Args:
-            index: its number.
-        """
-        return os.pread(self._open(), self.size, index * self.size)
-
-    def write(self, index: int, record: bytes) -> None:
-        """Keep a record.
-
-        Args:
-            index: its number.
-            record: of the size given at construction.
-
-        Raises:
-            MissingError: the disk is full or not writable.
-        """
-        try:
-            os.pwrite(self._open(), record, index * self.size)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _open(self) -> int:
-        if self._file is None:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-            except OSError as error:
-                raise self._failed(error) from None
-        return self._file
-
-    def _failed(self, error: OSError) -> MissingError:
-        return MissingError(
-            f"{self.path}: cannot keep samples here ({error.strerror}). Set MTLKIT_CACHE to "
-            "another folder, or loader.cache to none"
-        )
 
 
 class CachedSplit(TorchDataset[dict[str, Tensor]]):
@@ -132,12 +42,17 @@ class CachedSplit(TorchDataset[dict[str, Tensor]]):
         split: decodes; the only source of what is not kept.
         fields: blank sample tensors by name, which give kind, dtype and shape.
         memory: keeps records of `record_size(fields)` bytes.
+        title: of the data set, for messages.
     """
 
     def __init__(
-        self, split: TorchDataset[dict[str, Tensor]], fields: Mapping[str, Tensor], memory: Memory
+        self,
+        split: TorchDataset[dict[str, Tensor]],
+        fields: Mapping[str, Tensor],
+        memory: Memory,
+        title: str = "the data set",
     ) -> None:
-        self.split, self.fields, self.memory = split, dict(fields), memory
+        self.split, self.fields, self.memory, self.title = split, dict(fields), memory, title
 
     def __len__(self) -> int:
         return len(self.split)  # type: ignore[arg-type]
@@ -152,61 +67,62 @@ class CachedSplit(TorchDataset[dict[str, Tensor]]):
         if kept is not None:
             return kept
         sample = self.split[index]
-        record = pack(sample, self.fields)
-        if record is not None:
-            self.memory.write(index, record)
+        self.keep(index, sample)
         return sample
 
+    def keep(self, index: int, sample: Mapping[str, Tensor]) -> None:
+        """Keep a sample.
 
-def record_size(fields: Mapping[str, Tensor]) -> int:
-    """Return the bytes of one record.
+        Args:
+            index: its number in the split.
+            sample: as the split decodes it.
+
+        Raises:
+            PluginError: it has not the form that the data set declares.
+            MissingError: there is no room.
+        """
+        record = pack(sample, self.fields)
+        if record is None:
+            raise PluginError(
+                f"{self.title}: sample {index} has {_forms(sample)}, and the data set says "
+                f"{_forms(self.fields)}. Mend `offers` or `image_dtype`"
+            )
+        self.memory.write(index, record)
+
+    def is_kept(self, index: int) -> bool:
+        """Return whether a sample need not be made anew.
+
+        Args:
+            index: its number in the split.
+        """
+        return unpack(self.memory.read(index), self.fields) is not None
+
+
+def _forms(sample: Mapping[str, Tensor]) -> str:
+    words = (f"{name} {tuple(x.shape)} {str(x.dtype)[6:]}" for name, x in sample.items())
+    return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the samples of a split are kept.
 
     Args:
-        fields: blank sample tensors by name.
+        where: none, ram or disk.
+        path: of the file on disk.
+        fields: blank tensors of one sample, by name.
+        count: samples of the split.
     """
-    return _HEADER.size + sum(x.numel() * x.element_size() for x in fields.values())
 
+    where: Literal["none", "ram", "disk"]
+    path: Path
+    fields: Mapping[str, Tensor]
+    count: int
 
-def pack(sample: Mapping[str, Tensor], fields: Mapping[str, Tensor]) -> bytes | None:
-    """Return a sample as a record; None if it does not have the shape of the fields.
-
-    Args:
-        sample: tensors by name; fields may be missing.
-        fields: blank sample tensors by name.
-    """
-    present, parts = 1 << 31, []
-    for bit, (name, blank) in enumerate(fields.items()):
-        value = sample.get(name, blank)
-        if value.shape != blank.shape or value.dtype != blank.dtype:
-            return None
-        present |= (name in sample) << bit
-        parts.append(value.as_subclass(Tensor).contiguous().numpy().tobytes())
-    if not set(sample) <= set(fields):
-        return None
-    body = struct.pack("<I", present) + b"".join(parts)
-    return struct.pack("<I", zlib.crc32(body)) + body
-
-
-def unpack(record: bytes, fields: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Return the sample of a record; None if it is missing or damaged.
-
-    Args:
-        record: from `pack`.
-        fields: as it was packed.
-    """
-    if len(record) != record_size(fields):
-        return None
-    checksum, present = _HEADER.unpack_from(record)
-    if not present or zlib.crc32(memoryview(record)[4:]) != checksum:
-        return None
-    sample, start = {}, _HEADER.size
-    buffer = bytearray(record)
-    for bit, (name, blank) in enumerate(fields.items()):
-        flat = torch.frombuffer(buffer, dtype=blank.dtype, count=blank.numel(), offset=start)
-        start += blank.numel() * blank.element_size()
-        if present >> bit & 1:
-            sample[name] = tv_tensors.wrap(flat.reshape(blank.shape), like=blank)
-    return sample
+    @property
+    def size(self) -> int:
+        """Bytes of all records."""
+        return self.count * record_size(self.fields)
 
 
 def cached(
@@ -215,40 +131,64 @@ def cached(
     """Return a split of the data set, its samples kept as the recipe asks.
 
     Args:
-        dataset: the recipe's `data`.
+        dataset: one of the recipe's.
         split: "train" or "val".
-        wants: names of labels and extras.
+        wants: its own names of labels and extras.
         cache: auto, none, ram or disk.
     """
     source = dataset.build_split(split, wants)
-    cache = dataset.cache_advice if cache == "auto" else cache
-    fields = blank_sample(dataset, wants)
-    if cache == "none" or fields is None:
+    plan = plan_of(dataset, split, wants, cache, len(source))  # type: ignore[arg-type]
+    if plan.where == "none":
         return source
-    size = record_size(fields)
-    if cache == "ram":
-        return CachedSplit(source, fields, RamMemory(len(source), size))  # type: ignore[arg-type]
-    path = (
-        cache_folder() / "samples" / f"{dataset.type_name()}-{split}-{_key(dataset, split, wants)}"
-    )
-    return CachedSplit(source, fields, DiskMemory(path, size))
+    size = record_size(plan.fields)
+    memory = RamMemory(plan.count, size) if plan.where == "ram" else DiskMemory(plan.path, size)
+    return CachedSplit(source, plan.fields, memory, dataset.type_name())
+
+
+def plan_of(dataset: Dataset, split: str, wants: frozenset[str], cache: str, count: int) -> Plan:
+    """Return where samples are kept; auto is what the data set advises, if half the disk is enough.
+
+    Args:
+        dataset: one of the recipe's.
+        split: "train" or "val".
+        wants: its own names of labels and extras.
+        cache: auto, none, ram or disk.
+        count: samples of the split.
+    """
+    where: Any = dataset.cache_advice if cache == "auto" else cache
+    fields = blank_sample(dataset, wants)
+    if where == "none" or fields is None:
+        return Plan("none", Path(), {}, count)
+    if where == "ram":
+        return Plan("ram", Path(), fields, count)
+    name = f"{dataset.type_name()}-{split}-{_key(dataset, split, wants)}"
+    plan = Plan("disk", samples_folder() / name, fields, count)
+    is_new = cache == "auto" and not plan.path.exists()
+    if is_new and plan.size > _free_bytes(plan.path.parent) / 2:
+        return Plan("none", Path(), {}, count)
+    return plan
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return what is free on the disk of a folder that may not be there yet."""
+    there = next((part for part in (folder, *folder.parents) if part.is_dir()), Path("/"))
+    return shutil.disk_usage(there).free
 
 
 def blank_sample(dataset: Dataset, wants: frozenset[str]) -> dict[str, Tensor] | None:
-    """Return blank tensors of one sample; None where something wanted is not a map.
+    """Return blank tensors of one sample; None where something wanted has no fixed shape.
 
     Args:
         dataset: gives the size and what it offers.
         wants: names.
     """
-    fields: dict[str, Tensor] = {
-        "image": tv_tensors.Image(torch.zeros(3, *dataset.size, dtype=torch.uint8))
-    }
+    pixels = torch.zeros(3, *dataset.size, dtype=dataset.image_dtype)
+    fields: dict[str, Tensor] = {"image": tv_tensors.Image(pixels)}
     for name in sorted(wants):
-        spec = dataset.offers[name]
-        if not issubclass(spec.kind, LabelKind):
+        blank = dataset.offers[name].blank(dataset.size)
+        if blank is None:
             return None
-        fields[name] = spec.kind.blank(spec.channels, dataset.size)
+        fields[name] = blank
     return fields
 
 
@@ -256,7 +196,7 @@ def _key(dataset: Dataset, split: str, wants: frozenset[str]) -> str:
     """Return a hash of everything that decides what a sample holds before augmentation."""
     from mtlkit import __version__
 
-    settings = dataset.model_dump(mode="json", exclude={"augment"})
+    settings = dataset.model_dump(mode="json", exclude=_NO_PART)
     made_by = [__version__, dataset.fingerprint(split, wants)]
     text = json.dumps([made_by, settings, split, sorted(wants)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

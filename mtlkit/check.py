@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from mtlkit.data import BatchOrder, meta_batch
+from mtlkit.data import meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
 from mtlkit.evaluation import directions, keep_best_faults
 from mtlkit.gradients import Backward, Reach, last_shared, probe
 from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import build_optimizer
 from mtlkit.recipe import Recipe
+from mtlkit.samples import BatchOrder
 from mtlkit.structures import Losses, Output
 
 

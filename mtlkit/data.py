@@ -1,158 +1,99 @@
-"""From splits to batches: order and augmentation are functions of (seed, epoch, index) alone."""
+"""From samples to batches: collating, and the loader with its workers."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import DataLoader
 
-from mtlkit.cache import blank_sample, cached
-from mtlkit.contracts import Dataset
-from mtlkit.device import pins_memory, seeded_draws, usable_cores
-from mtlkit.errors import MtlkitError
+from mtlkit.device import pins_memory, usable_cores
 from mtlkit.recipe import Recipe
-from mtlkit.structures import Batch, Label
+from mtlkit.samples import BatchOrder, Failed, Found, Sample, build_samples
+from mtlkit.structures import Batch, FieldSpec, Label
 from mtlkit.transforms import LabelKind
-
-Key = tuple[int, int]
-"""(epoch, index)."""
-Sample = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A sample that cannot be read: the error to raise in the main process."""
-
-    kind: type[MtlkitError]
-    text: str
-
-
-class Samples(TorchDataset[Sample | Failed]):
-    """A split, augmented; asked by (epoch, index), so that workers hold no state.
-
-    Args:
-        split: decoded samples.
-        augmentation: varies a sample, or None.
-        seed: the recipe's.
-    """
-
-    def __init__(
-        self,
-        split: TorchDataset[Sample],
-        augmentation: Callable[[Sample], Sample] | None,
-        seed: int,
-    ) -> None:
-        self.split, self.augmentation, self.seed = split, augmentation, seed
-
-    def __len__(self) -> int:
-        return len(self.split)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: Key) -> Sample | Failed:
-        """Return a sample, its image float in [0,1], or why it cannot be read.
-
-        Args:
-            key: (epoch, index).
-        """
-        epoch, index = key
-        try:
-            sample = dict(self.split[index])
-        except MtlkitError as error:  # a worker's traceback would be wrapped around its text
-            return Failed(type(error), str(error))
-        if sample["image"].dtype == torch.uint8:
-            sample["image"] = torch.mul(sample["image"], 1 / 255).as_subclass(type(sample["image"]))
-        if self.augmentation is None:
-            return sample
-        with seeded_draws(self.seed, epoch, index):
-            return self.augmentation(sample)
-
-
-class BatchOrder(Sampler[list[Key]]):
-    """Which samples make which batch; a function of (seed, epoch).
-
-    Args:
-        count: samples of the split.
-        batch_size: samples of a batch.
-        seed: shuffles; None keeps the order.
-        drop_last: leave out an incomplete last batch.
-    """
-
-    def __init__(self, count: int, batch_size: int, seed: int | None, drop_last: bool) -> None:
-        self.count, self.batch_size, self.seed, self.drop_last = count, batch_size, seed, drop_last
-        self.epoch, self.start = 0, 0
-
-    def begin_at(self, epoch: int, start: int) -> None:
-        """Choose what the next iteration gives.
-
-        Args:
-            epoch: 1 for the first.
-            start: batches of the epoch to leave out at its beginning.
-        """
-        self.epoch, self.start = epoch, start
-
-    @property
-    def batches(self) -> int:
-        """Batches of a whole epoch."""
-        full, rest = divmod(self.count, self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
-
-    def __len__(self) -> int:
-        return self.batches - self.start
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        order = list(range(self.count))
-        if self.seed is not None:
-            with seeded_draws(self.seed, self.epoch):
-                order = torch.randperm(self.count).tolist()
-        for i in range(self.start, self.batches):
-            chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield [(self.epoch, index) for index in chosen]
 
 
 class Collate:
-    """Samples to a Batch; a label that no sample has is left out.
+    """Samples to a batch, those of one data set beside each other.
+
+    A label or extra that no sample has is left out.
 
     Args:
-        blanks: sample tensors by label name, for samples that lack one.
-        dataset: its name, for `Batch.rows`.
+        offers: what samples may hold, by name.
+        size: (H, W) of the samples.
+        titles: of the data sets.
     """
 
-    def __init__(self, blanks: Mapping[str, Tensor], dataset: str) -> None:
-        self.blanks = {name: x for name, x in blanks.items() if isinstance(x, LabelKind)}
-        self.dataset = dataset
+    def __init__(
+        self, offers: Mapping[str, FieldSpec], size: tuple[int, int], titles: Sequence[str]
+    ) -> None:
+        blanks = {name: spec.blank(size) for name, spec in offers.items()}
+        self.labels = {n: x for n, x in blanks.items() if x is not None and offers[n].is_label}
+        self.extras = {n: x for n, x in blanks.items() if not offers[n].is_label}
+        self.titles = tuple(titles)
 
-    def __call__(self, found: Sequence[Sample | Failed]) -> Batch | Failed:
-        """Return the batch, or the first failure.
+    def __call__(self, found: Sequence[Found | Failed]) -> Batch | Failed | Unread:
+        """Return the batch, the first failure, or why nothing is left.
 
         Args:
-            found: tensors by name.
+            found: samples.
         """
-        samples: list[Sample] = []
         for sample in found:
             if isinstance(sample, Failed):
                 return sample
-            samples.append(sample)
-        labels: dict[str, Label] = {}
-        for name, blank in self.blanks.items():
+        every = sorted((x for x in found if isinstance(x, Found)), key=lambda x: x.part)
+        skipped = tuple(text for x in every for text in x.skipped)
+        kept = [x for x in every if x.sample is not None]
+        if not kept:
+            return Unread(skipped)
+        samples = [x.sample for x in kept if x.sample is not None]
+        return Batch(
+            image=torch.stack([sample["image"].as_subclass(Tensor) for sample in samples]),
+            labels=dict(self._labels(samples)),
+            extras=dict(self._extras(samples)),
+            rows=self._rows([x.part for x in kept]),
+            indices=tuple(x.index for x in kept),
+            skipped=skipped,
+        )
+
+    def _labels(self, samples: Sequence[Sample]) -> Iterator[tuple[str, Label]]:
+        for name, blank in self.labels.items():
+            if not any(name in sample for sample in samples):
+                continue
             pairs = [_label(sample.get(name, blank)) for sample in samples]
             values, masks = zip(*pairs, strict=True)
             label = Label(torch.stack(values), torch.stack(masks))
             if label.valid.any():
-                labels[name] = label
-        plain = [n for n in samples[0] if n != "image" and n not in self.blanks]
-        return Batch(
-            image=torch.stack([sample["image"].as_subclass(Tensor) for sample in samples]),
-            labels=labels,
-            extras={n: torch.stack([s[n].as_subclass(Tensor) for s in samples]) for n in plain},
-            rows={self.dataset: slice(0, len(samples))},
-        )
+                yield name, label
+
+    def _extras(self, samples: Sequence[Sample]) -> Iterator[tuple[str, Tensor]]:
+        for name, blank in self.extras.items():
+            values = [sample.get(name, blank) for sample in samples]
+            there = [value.as_subclass(Tensor) for value in values if value is not None]
+            # what has no blank, such as frames, must be in every sample
+            if len(there) == len(samples) and any(name in sample for sample in samples):
+                yield name, torch.stack(there)
+
+    def _rows(self, parts: Sequence[int]) -> dict[str, slice]:
+        ends = {part: i + 1 for i, part in enumerate(parts)}
+        return {self.titles[p]: slice(parts.index(p), end) for p, end in ends.items()}
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A batch of which no sample could be read."""
+
+    skipped: tuple[str, ...]
 
 
 def _label(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,13 +102,36 @@ def _label(value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Loader(DataLoader[Batch]):
-    """Batches; what a worker could not read is raised in the main process, in its own words."""
+    """Batches; what a worker could not read is raised in the main process, in its own words.
+
+    `skipped` counts samples that were skipped, by reason, since it was last cleared.
+    """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, Failed):
-                raise batch.kind(batch.text)
-            yield batch
+        for found in super().__iter__():
+            batch = self._checked(found)
+            if batch is not None:
+                yield batch
+
+    @cached_property
+    def skipped(self) -> Counter[str]:
+        """How often samples were skipped, by reason."""
+        return Counter()
+
+    def gather(self, numbers: Sequence[int]) -> Batch | None:
+        """Return a batch of chosen samples, as of epoch 0; None if none can be read.
+
+        Args:
+            numbers: of samples in the split.
+        """
+        assert self.collate_fn is not None  # build_loader gives one
+        return self._checked(self.collate_fn([self.dataset[(0, i)] for i in numbers]))
+
+    def _checked(self, found: Any) -> Batch | None:
+        if isinstance(found, Failed):
+            raise found.kind(found.text)
+        self.skipped.update(found.skipped)
+        return None if isinstance(found, Unread) else found
 
 
 def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Loader, BatchOrder]:
@@ -180,21 +144,19 @@ def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Load
     """
     training = split == "train"
     workers = min(recipe.loader.workers, usable_cores())  # batches do not depend on their number
-    source = cached(recipe.data, split, recipe.wants, recipe.loader.cache)
-    augmentation = recipe.data.build_augmentation() if training else None
-    samples = Samples(source, augmentation, recipe.seed)
+    samples = build_samples(recipe, split)
     order = BatchOrder(
-        len(samples),
+        [len(part) for part in samples.parts],
         recipe.loader.batch_size,
         recipe.seed if training else None,
         training and recipe.loader.drop_last,
+        [part.ratio for part in recipe.sets if part.ratio is not None] if training else (),
     )
-    blanks = blank_sample(recipe.data, frozenset(_labels(recipe.data, recipe.wants)))
     loader = Loader(
         samples,  # type: ignore[arg-type]
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=Collate(blanks or {}, recipe.data.type_name()),
+        collate_fn=Collate(wanted(recipe), recipe.size, [part.title for part in recipe.sets]),
         pin_memory=pins_memory(device),
         persistent_workers=workers > 0,
         worker_init_fn=_LeaveSignalsToTheRun() if workers else None,
@@ -203,8 +165,26 @@ def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Load
     return loader, order
 
 
-def _labels(dataset: Dataset, wants: frozenset[str]) -> list[str]:
-    return [name for name in wants if issubclass(dataset.offers[name].kind, LabelKind)]
+def take_skipped(loaders: Iterable[Loader]) -> dict[str, int]:
+    """Return how often samples were skipped, by reason, and count anew.
+
+    Args:
+        loaders: of a run.
+    """
+    found = Counter[str]()
+    for loader in loaders:
+        found.update(loader.skipped)
+        loader.skipped.clear()
+    return dict(found)
+
+
+def wanted(recipe: Recipe) -> dict[str, FieldSpec]:
+    """Return what samples of this recipe may hold, by name.
+
+    Args:
+        recipe: the run.
+    """
+    return {name: spec for name, spec in recipe.offers.items() if name in recipe.wants}
 
 
 class _LeaveSignalsToTheRun:
@@ -237,10 +217,15 @@ def meta_batch(recipe: Recipe, images: int = 2) -> Batch:
         recipe: the run.
         images: N.
     """
-    labels = _labels(recipe.data, recipe.wants)
     with torch.device("meta"):
-        blanks = blank_sample(recipe.data, frozenset(labels)) or {}
-        pairs = {name: _label(blanks[name]) for name in labels}
+        blanks = {name: spec.blank(recipe.size) for name, spec in wanted(recipe).items()}
         image = torch.empty(images, 3, *recipe.size)
-    many = {n: [x.expand(images, *x.shape) for x in pair] for n, pair in pairs.items()}
-    return Batch(image, {name: Label(value, valid) for name, (value, valid) in many.items()})
+    labels: dict[str, Label] = {}
+    extras: dict[str, Tensor] = {}
+    for name, blank in blanks.items():
+        if isinstance(blank, LabelKind):
+            value, valid = (x.expand(images, *x.shape) for x in blank.to_label())
+            labels[name] = Label(value, valid)
+        elif blank is not None:
+            extras[name] = blank.as_subclass(Tensor).expand(images, *blank.shape)
+    return Batch(image, labels, extras)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtlkit import checkpoint
 from mtlkit.check import check_batches, check_recipe
-from mtlkit.data import BatchOrder, Loader, build_loader
+from mtlkit.data import Loader, build_loader, take_skipped
 from mtlkit.device import place, seed_everything, set_threads
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
 from mtlkit.evaluation import Evaluation, directions
@@ -28,6 +28,7 @@ from mtlkit.monitor import Interrupts
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
+from mtlkit.samples import BatchOrder, notes_of
 from mtlkit.structures import Batch, Losses
 
 
@@ -88,6 +89,11 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Optimizer steps of a whole epoch."""
         return -(-self.loader("train")[1].batches // self.recipe.train.accumulate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of this run before it begins, a line each."""
+        return notes_of(self.recipe, self.loader("train")[0].dataset)
 
     def loader(self, split: str) -> tuple[Loader, BatchOrder]:
         """Return the loader of a split and its order, built when first asked for.
@@ -255,7 +261,9 @@ class Run:
         is_best = self._is_best(validation)
         if is_best:
             self.best, self.best_epoch = validation, self.position.epoch
-        record = EpochRecord(self.position.epoch, self.position.step, train, validation, is_best)
+        at = (self.position.epoch, self.position.step)
+        skipped = take_skipped(loader for loader, _ in self._loaders.values())
+        record = EpochRecord(*at, train, validation, is_best, skipped)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
         with self.recipe.loaded.blaming("a tracker fails"):

@@ -20,10 +20,11 @@ from mtlkit.structures import LABEL_UNIT, Batch, Losses, MetricSpec
 
 @dataclass(frozen=True)
 class Direction:
-    """How to read a number: its unit and which way is better."""
+    """How to read a number: its unit, which way is better, and whether it repeats another."""
 
     unit: str
     higher_is_better: bool
+    repeats: bool = False
 
 
 def task_metrics(recipe: Recipe) -> dict[str, dict[str, MetricSpec]]:
@@ -55,7 +56,7 @@ def directions(recipe: Recipe) -> dict[str, Direction]:
         recipe: the run.
     """
     known = {
-        f"{task}/{key}": Direction(spec.unit, spec.higher_is_better)
+        f"{task}/{key}": Direction(spec.unit, spec.higher_is_better, spec.repeats)
         for task, specs in task_metrics(recipe).items()
         for key, spec in specs.items()
     }
@@ -145,7 +146,7 @@ class Evaluation:
                 sums[name] = sums.get(name, 0) + value.double() * len(here.image)
                 images[name] = images.get(name, 0) + len(here.image)
             for task, collection in metrics.items():
-                label = self.recipe.tasks[task].read(here.labels)
+                label = self.recipe.tasks[task].read(here)
                 if label is not None:
                     collection.update(losses.output.predictions[task], label)
         found = {name: float(value) / images[name] for name, value in sums.items()}

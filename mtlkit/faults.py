@@ -16,6 +16,7 @@ from mtlkit.document import Document, Key, Location
 from mtlkit.errors import Fault, nearest, suggest
 from mtlkit.graph import ALL
 from mtlkit.plugins import KINDS, Plugins
+from mtlkit.sections import ONE, SEVERAL
 
 SECTIONS = {
     "data": "dataset",
@@ -115,6 +116,8 @@ def _without_tags(loc: Location, data: Any) -> Location:
     """Return the keys as the file has them: pydantic adds the chosen type of each union."""
     kept: list[Key] = []
     for key in loc:
+        if key in (ONE, SEVERAL):
+            continue
         if _holds(data, key):
             data = data[key]
         elif isinstance(data, dict) and key == data.get("type"):
@@ -210,10 +213,12 @@ def _known_keys(
 def _model_at(location: Location, data: Any, model: type[BaseModel], plugins: Plugins) -> Any:
     """Return the model class whose keys stand at a location, None where there is none."""
     current: Any = model
+    several = isinstance(data, dict) and isinstance(data.get("data"), list)
     for depth, key in enumerate(location):
         data = data.get(key) if isinstance(data, dict) else data[int(key)]
         kind = SECTIONS.get(str(location[0]))
-        part = 1 if location[0] in ("tasks", "edges", "auxiliary_losses") else 0
+        is_many = location[0] in ("tasks", "edges", "auxiliary_losses")
+        part = 1 if is_many or (location[0] == "data" and several) else 0
         if kind is not None and depth < part:
             continue
         if kind is not None and depth == part:

@@ -93,7 +93,7 @@ class Objective(nn.Module):
         """
         found = {}
         for name, task in self.model.tasks.items():
-            label = task.read(batch.labels)
+            label = task.read(batch)
             valid = label.valid if label is not None else _nothing(task, batch.image)
             found[name] = counts_of(valid)
         return found
@@ -147,7 +147,7 @@ class Objective(nn.Module):
         ends = {}
         for name, task in self.model.tasks.items():
             counts = batch.counts.get(name)
-            label = task.read(batch.labels)
+            label = task.read(batch)
             if label is not None and counts is not None:
                 label = replace(label, counts=counts)
             labelled = name in batch.labelled if batch.counts else label is not None

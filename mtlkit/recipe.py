@@ -36,7 +36,8 @@ from mtlkit.faults import by_line, name_faults, schema_faults
 from mtlkit.graph import expand, graph_problems, raw_end_problems
 from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection
 from mtlkit.plugins import Plugins
-from mtlkit.sections import Loader, Section, Train
+from mtlkit.sections import Loader, Section, Train, one_or_several
+from mtlkit.sets import offers_of, problems_of
 from mtlkit.structures import FieldSpec
 
 
@@ -50,7 +51,7 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, lt=2**62, description="of initial weights, order and augmentation")
     plugins: tuple[str, ...] = Field((), description="plugin files in the recipe's own folder")
-    data: SerializeAsAny[Dataset]
+    data: SerializeAsAny[Dataset] | tuple[SerializeAsAny[Dataset], ...]
     loader: Loader
     encoder: SerializeAsAny[Encoder] | None = None
     architecture: SerializeAsAny[Architecture]
@@ -93,14 +94,27 @@ class Recipe(Section):
         return self._document.fault(location, message)
 
     @property
+    def sets(self) -> tuple[Dataset, ...]:
+        """The data sets: `data`, be it one or several."""
+        return (self.data,) if isinstance(self.data, Dataset) else self.data
+
+    def place_of(self, index: int) -> tuple[str | int, ...]:
+        """Return the keys under which a data set stands.
+
+        Args:
+            index: of `sets`.
+        """
+        return ("data",) if isinstance(self.data, Dataset) else ("data", index)
+
+    @property
     def offers(self) -> Mapping[str, FieldSpec]:
-        """Every label and extra that the data offers; what plugins should ask, not `data`."""
-        return self.data.offers
+        """Every label and extra that the data gives; what plugins should ask, not `data`."""
+        return offers_of(self.sets)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the samples; what plugins should ask, not `data`."""
-        return self.data.size
+        return self.sets[0].size
 
     @property
     def all_edges(self) -> list[Edge]:
@@ -109,8 +123,10 @@ class Recipe(Section):
 
     @property
     def wants(self) -> frozenset[str]:
-        """Names of labels and extras that the tasks read."""
-        return frozenset(name for task in self.tasks.values() for name in task.reads)
+        """Names of the labels that tasks read, and of the offered extras that they use."""
+        reads = {name for task in self.tasks.values() for name in task.reads}
+        uses = {name for task in self.tasks.values() for name in task.uses}
+        return frozenset(reads | (uses & self.offers.keys()))
 
 
 def recipe_model(plugins: Plugins) -> type[Recipe]:
@@ -121,8 +137,9 @@ def recipe_model(plugins: Plugins) -> type[Recipe]:
     """
     task, edge = _union(plugins, "task"), _union(plugins, "edge")
     auxiliary = _union(plugins, "auxiliary loss")
+    part = _union(plugins, "dataset")
     fields: dict[str, Any] = {
-        "data": (_union(plugins, "dataset"), ...),
+        "data": (one_or_several(part, GenericAlias(tuple, (part, ...))), ...),
         "encoder": (_union(plugins, "encoder") | None, None),
         "architecture": (_union(plugins, "architecture"), ...),
         "tasks": (GenericAlias(dict, (str, task)), Field(min_length=1)),
@@ -217,15 +234,19 @@ def _validate(document: Document, plugins: Plugins) -> Recipe:
 
 def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
     """Yield what only the recipe as a whole can show: the core's sentences, then the plugins'."""
+    reads = frozenset(name for task in recipe.tasks.values() for name in task.reads)
+    for (i, key), message in problems_of(recipe.sets, reads):
+        yield document.fault((*recipe.place_of(i), key), message)
     for message in graph_problems(list(recipe.tasks), recipe.all_edges):
         yield document.fault(("edges",), message)
     offers = recipe.offers
     for name, task in recipe.tasks.items():
         for label in task.reads:
             if label not in offers:
-                message = f"reads the label {label!r}, which data set {recipe.data.type_name()!r} "
-                message += f"does not offer. It offers: {', '.join(offers)}"
-                yield document.fault(("tasks", name), message)
+                titles = " or ".join(repr(part.title) for part in recipe.sets)
+                labels = ", ".join(name for name, spec in offers.items() if spec.is_label)
+                message = f"reads the label {label!r}, which data set {titles} does not offer. "
+                yield document.fault(("tasks", name), f"{message}It offers: {labels}")
     needs = type(recipe.architecture).uses_encoder
     if needs != (recipe.encoder is not None):
         word = "needs an encoder. Add one" if needs else "has its own. Remove the key"
@@ -248,7 +269,7 @@ def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
 
 
 def _parts(recipe: Recipe) -> Iterable[tuple[tuple[str | int, ...], Plugin]]:
-    yield ("data",), recipe.data
+    yield from ((recipe.place_of(i), part) for i, part in enumerate(recipe.sets))
     if recipe.encoder is not None:
         yield ("encoder",), recipe.encoder
     yield ("architecture",), recipe.architecture

@@ -48,6 +48,7 @@ class EpochRecord:
         train: mean training losses.
         val: metrics and mean losses of the validation split.
         is_best: whether `train.keep_best` improved.
+        skipped: how often samples were skipped in the epoch and its validation, by reason.
     """
 
     epoch: int
@@ -55,6 +56,7 @@ class EpochRecord:
     train: dict[str, float]
     val: dict[str, float]
     is_best: bool
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

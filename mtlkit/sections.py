@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from mtlkit.device import DEVICE_PATTERN, DEVICE_WORDS
 
+ONE, SEVERAL = "<one>", "<several>"
+"""Tags of a value that is one thing or a collection of them."""
+
+
+def one_or_several(one: Any, several: Any) -> Any:
+    """Return the type of either; a mistake is told of the one that was written.
+
+    Args:
+        one: type of one thing.
+        several: type of the collection, which needs an entry at least.
+    """
+    kinds = (dict,) if get_origin(several) is dict else (list, tuple)
+    return Annotated[
+        Annotated[one, Tag(ONE)] | Annotated[several, Field(min_length=1), Tag(SEVERAL)],
+        Discriminator(lambda x: SEVERAL if isinstance(x, kinds) else ONE),
+    ]
+
+
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+if TYPE_CHECKING:
+    Shares = float | dict[str, float]
+else:
+    Shares = one_or_several(Share, dict[str, Share])
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -16,6 +39,24 @@ class Section(BaseModel):
     """A part of a recipe: frozen, and every key is known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LabelsPerImage(Section):
+    """Which labels of the training images are hidden, for studies of partial labels.
+
+    The choice depends on the seed, the labels' names and the number of images alone: `random_one`
+    keeps one label of each image, every label equally often; `random_share` keeps each label on the
+    given share of the images, each label on its own.
+    """
+
+    mode: Literal["random_one", "random_share"] = Field(description="how labels are chosen")
+    seed: int = Field(0, ge=0, lt=2**62, description="of the choice; the run's own has no part")
+    share: Shares = Field(
+        1.0, description="of random_share: of the images, for every label or by label"
+    )
+    among: tuple[str, ...] | None = Field(
+        None, description="labels to choose among; null: all that the tasks read"
+    )
 
 
 class Loader(Section):
@@ -27,6 +68,9 @@ class Loader(Section):
     )
     cache: Literal["auto", "none", "ram", "disk"] = Field(
         "auto", description="where decoded samples are kept; auto: as the data set advises"
+    )
+    on_bad_sample: Literal["fail", "skip"] = Field(
+        "fail", description="what an unreadable sample does; skip: it is named, counted, replaced"
     )
     drop_last: bool = Field(False, description="leave out an incomplete last training batch")
 

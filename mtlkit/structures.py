@@ -37,19 +37,39 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What a data set offers under one name.
+    """What a data set offers under one name: a label, or an extra such as the camera.
 
     Args:
-        kind: the class of the sample's tensor, one of `mtlkit.transforms` for labels.
+        kind: the class of the sample's tensor, one of `mtlkit.transforms` for labels; `Tensor` for
+            an extra that no transform changes.
         channels: channels of the map; 1 for class maps.
         classes: names of the classes, by id; empty for what has none.
         unit: the unit of the values, as shown beside metrics.
+        shape: of an extra without a kind, which is float32.
     """
 
     kind: type[Tensor]
     channels: int = 1
     classes: tuple[str, ...] = ()
     unit: str = ""
+    shape: tuple[int, ...] = ()
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it can be learned; an extra cannot."""
+        return hasattr(self.kind, "to_label")
+
+    def blank(self, size: tuple[int, int]) -> Tensor | None:
+        """Return what stands for it in a sample that lacks it; None where nothing can.
+
+        Args:
+            size: (H, W) of the samples.
+        """
+        make = getattr(self.kind, "blank", None)
+        if make is not None:
+            nothing: Tensor = make(self.channels, size)
+            return nothing
+        return torch.full(self.shape, torch.nan) if self.kind is Tensor else None
 
 
 @dataclass(frozen=True)
@@ -61,11 +81,13 @@ class MetricSpec:
             `mtlkit.metrics.OnValid`.
         unit: "" for shares and ratios; `LABEL_UNIT` for the unit of the label.
         higher_is_better: the direction.
+        repeats: whether it tells in another unit what another metric tells; Δm counts that once.
     """
 
     metric: torchmetrics.Metric
     unit: str
     higher_is_better: bool
+    repeats: bool = False
 
 
 class Counts(NamedTuple):
@@ -104,10 +126,13 @@ class Batch:
     Args:
         image: (N,3,H,W), RGB in [0,1]; the encoder normalises.
         labels: by label name; absent: no sample has a valid value.
-        extras: camera (N,3,3), frames (N,F,3,H,W), …: what is not a label.
+        extras: camera (N,3,3), depth_at_one (N,), …: what is not a label; NaN where a sample
+            lacks it.
         rows: data set name to its rows.
         counts: by task name, set by the engine for steps of several micro-batches or ranks.
         labelled: tasks with a label anywhere in the step, set with `counts`.
+        indices: number of each sample in its split.
+        skipped: why samples that cannot be read were left out or replaced.
     """
 
     image: Tensor
@@ -116,6 +141,8 @@ class Batch:
     rows: dict[str, slice] = field(default_factory=dict)
     counts: dict[str, Counts] = field(default_factory=dict)
     labelled: frozenset[str] = frozenset()
+    indices: tuple[int, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; called by the loader."""

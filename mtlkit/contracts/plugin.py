@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
 from mtlkit.fingerprint import of_source
+from mtlkit.sections import LabelsPerImage
 from mtlkit.structures import FeatureSpec, FieldSpec
 
 if TYPE_CHECKING:
@@ -80,9 +82,21 @@ class Architecture(Plugin):
 
 
 class Dataset(Plugin):
-    """Samples with labels."""
+    """Samples with labels.
+
+    The fields below serve every data set; what a plugin builds does not look at those after `size`.
+    """
 
     size: tuple[Side, Side] = Field(description="height and width of the samples, in pixels")
+    name: str = Field("", description="what it is called beside others; default: its type")
+    ratio: float | None = Field(
+        None, gt=0, description="of the training samples, beside others; null: as many as it has"
+    )
+    labels: tuple[str, ...] | None = Field(None, description="labels it gives; null: all")
+    rename: dict[str, str] = Field({}, description="its name of a label: the name in this recipe")
+    labels_per_image: LabelsPerImage | None = Field(
+        None, description="which labels are hidden in training; null: none"
+    )
     cache_advice: ClassVar[Literal["none", "ram", "disk"]] = "none"
 
     @property
@@ -113,6 +127,30 @@ class Dataset(Plugin):
             wants: names of `offers` that the recipe uses.
         """
         return of_source(type(self).__module__)
+
+    @property
+    def title(self) -> str:
+        """What it is called beside other data sets."""
+        return self.name or self.type_name()
+
+    @property
+    def gives(self) -> Mapping[str, str]:
+        """Its own name of each label and extra that it gives, by the name in the recipe."""
+        return {name: own for own, name in self.named}
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Its own name of each label and extra that it gives, and the name in the recipe."""
+        return [
+            (own, self.rename.get(own, own))
+            for own, spec in self.offers.items()
+            if self.labels is None or own in self.labels or not spec.is_label
+        ]
+
+    @property
+    def image_dtype(self) -> torch.dtype:
+        """Type of the samples' images: uint8, or float32 in [0,1]."""
+        return torch.uint8
 
     def build_augmentation(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
         """Return what varies a training sample, or None; it draws from torch's generator alone."""

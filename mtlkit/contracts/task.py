@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts.plugin import Plugin
 from mtlkit.nn import Decoder, Trunk
-from mtlkit.structures import FeatureSpec, Label, MetricSpec
+from mtlkit.structures import Batch, FeatureSpec, Label, MetricSpec
 
 
 class Task(Plugin):
@@ -55,13 +54,18 @@ class Task(Plugin):
         """What `explain` calls the loss."""
         return f"{self.type_name()}_loss"
 
-    def read(self, labels: Mapping[str, Label]) -> Label | None:
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Names of extras that it uses where the data offers them."""
+        return ()
+
+    def read(self, batch: Batch) -> Label | None:
         """Return the one label to learn from; None if this batch has none.
 
         Args:
-            labels: by label name.
+            batch: labels and extras by name.
         """
-        return labels.get(self.reads[0])
+        return batch.labels.get(self.reads[0])
 
     def build_head(self, width: int) -> nn.Module:
         """Return hidden (N,width,H,W) to prediction: a 1×1 convolution without bias.

@@ -54,8 +54,9 @@ def graph_tree(recipe: Recipe) -> Tree:
     """
     height, width = recipe.size
     encoder = f" · {recipe.encoder.type_name()}" if recipe.encoder is not None else ""
+    data = " + ".join(part.title for part in recipe.sets)
     tree = Tree(
-        f"[b]{recipe.name}[/b]: {recipe.data.type_name()} {height}×{width} → "
+        f"[b]{recipe.name}[/b]: {data} {height}×{width} → "
         f"{recipe.architecture.type_name()}{encoder}"
     )
     graph = build_graph(recipe.tasks, recipe.all_edges)

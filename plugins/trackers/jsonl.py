@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "metrics.jsonl"
 SPEED = "speed/images_per_second"
+SKIPPED = "data/skipped_samples"
 
 
 class JsonLines:
@@ -64,7 +65,8 @@ class JsonLines:
         Args:
             epoch: the epoch.
         """
-        self._write(epoch.step, epoch.epoch, "val", epoch.val)
+        skipped = {SKIPPED: float(sum(epoch.skipped.values()))} if epoch.skipped else {}
+        self._write(epoch.step, epoch.epoch, "val", epoch.val | skipped)
         self.seen = time.monotonic()
 
     @hookimpl

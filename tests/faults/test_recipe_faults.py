@@ -144,7 +144,7 @@ MEANINGS = [
     wrong("a task is called as torch's own", "tasks.items", "depth: {}", "items: {}", "Rename"),
     wrong("a task is named twice", "tasks.depth.name", "{}", "{name: x}", "Remove `name`"),
     wrong("other classes than the data's", "tasks.segmentation", "s: 7", "s: 8", "`classes: 7`"),
-    wrong("a label that is not offered", "tasks.depth", "{}", "{label: normals}", "It offers: "),
+    wrong("a label that is not offered", "tasks.depth", "{}", "{label: albedo}", "It offers: "),
     wrong(
         "classes from depth", "tasks.segmentation", "s: 7}", "s: 7, label: depth}", "Set `label`"
     ),

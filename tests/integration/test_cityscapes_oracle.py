@@ -13,6 +13,8 @@ from PIL import Image
 from mtlkit.cli import main
 from mtlkit.data import Collate
 from mtlkit.metrics import MeanIoU
+from mtlkit.samples import Found
+from mtlkit.structures import Batch
 from mtlkit_plugins.datasets._cityscapes_labels import train_to_label
 from mtlkit_plugins.datasets.cityscapes import Cityscapes
 
@@ -43,9 +45,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_miou_over_19_classes_is_what_cityscapesscripts_gives(root: Path, tmp_path: Path) -> None:
     data = Cityscapes(root=str(root), size=(64, 128), classes=19)
     split = data.build_split("val", frozenset({"segmentation"}))
-    batch = Collate({"segmentation": split[0]["segmentation"]}, "cityscapes")(
-        [split[i] for i in range(10)]
+    batch = Collate(data.offers, data.size, ["cityscapes"])(
+        [Found(0, i, split[i]) for i in range(10)]
     )
+    assert isinstance(batch, Batch)
     label = batch.labels["segmentation"]
     label.value = label.value.long()
     predicted = guess(label.value)

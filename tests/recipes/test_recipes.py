@@ -26,6 +26,14 @@ SCENES = {
 }
 
 
+STAND_INS = {  # rendered scenes in the place of files
+    "cityscapes": {"data": {"type": "streets"}},
+    "nyuv2": {"data": {"type": "rooms"}},
+    "synthia": {"data": {"type": "streets", "classes": 16}},
+    "vkitti2": {"data": {"type": "streets"}, "tasks.segmentation.classes": 7},
+}
+
+
 def lenient(name: str) -> mtlkit.Recipe:
     return mtlkit.load_recipe(shipped()[name], lenient=["data"])
 
@@ -43,9 +51,12 @@ def test_the_shipped_recipes_are_those_that_the_readme_promises() -> None:
         "base_st_depth_cityscapes",
         "base_st_segmentation_cityscapes",
         "xtascnet_cityscapes",
+        "xtascnet_nyuv2",
         "xtascnet_official_cityscapes",
         "xtascnet_rooms",
         "xtascnet_streets",
+        "xtascnet_synthia",
+        "xtascnet_vkitti2",
     ]
 
 
@@ -59,7 +70,8 @@ def test_a_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
 def test_a_recipe_can_be_checked_and_explained_without_data(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("CITYSCAPES_ROOT", raising=False)
+    for data in ("CITYSCAPES", "NYUV2", "SYNTHIA", "VKITTI2"):
+        monkeypatch.delenv(f"{data}_ROOT", raising=False)
     recipe = lenient(name)
     check_recipe(recipe)
     text = explained(recipe)
@@ -69,9 +81,8 @@ def test_a_recipe_can_be_checked_and_explained_without_data(
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_two_steps_and_validates(name: str, tmp_path: Path) -> None:
     settings = dict(SCENES)
-    if "cityscapes" in name:
-        settings["data"] = {"type": "streets"}
-        settings = {"data": settings.pop("data"), **settings}
+    scenes = next((kind for data, kind in STAND_INS.items() if data in name), {})
+    settings = {**scenes, **settings}
     recipe = mtlkit.load_recipe(shipped()[name], settings, lenient=["data"])
     run = mtlkit.Run(recipe, out=tmp_path)
     loader, order = run.loader("train")

@@ -1,99 +1,30 @@
-"""Order, augmentation, batches and the cache of samples."""
+"""Batches: what is stacked, what is missing, and the loader with its workers."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torchvision import tv_tensors
+from fixtures.ten_samples import OFFERS, SIZE, Counted, sample
 
 import mtlkit
-from mtlkit.cache import CachedSplit, DiskMemory, RamMemory, blank_sample, pack, record_size, unpack
-from mtlkit.data import BatchOrder, Collate, Samples, build_loader
+from mtlkit.augmentation import Augmentation
+from mtlkit.data import Collate, Unread, build_loader, meta_batch
 from mtlkit.errors import MissingError
-from mtlkit.transforms import Augmentation, ClassMap, DepthMap, DisparityMap
+from mtlkit.samples import Found, Part, Samples
+from mtlkit.structures import Batch
 
 CPU = torch.device("cpu")
 
 
-def sample(value: float = 0.5) -> dict[str, torch.Tensor]:
-    depth = torch.full((1, 8, 16), value)
-    depth[:, 0] = torch.nan
-    classes = torch.arange(128, dtype=torch.uint8).reshape(8, 16) % 7
-    classes[0] = 255
-    return {
-        "image": tv_tensors.Image(torch.randint(0, 256, (3, 8, 16), dtype=torch.uint8)),
-        "segmentation": ClassMap(classes),
-        "depth": DisparityMap(depth),
-    }
-
-
-class Counted(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """Ten samples; counts how often each is decoded."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.samples = [sample(i / 10) for i in range(10)]
-        self.decoded = [0] * 10
-
-    def __len__(self) -> int:
-        return 10
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        self.decoded[index] += 1
-        return self.samples[index]
-
-
-FIELDS = {
-    "image": tv_tensors.Image(torch.zeros(3, 8, 16, dtype=torch.uint8)),
-    "segmentation": ClassMap.blank(1, (8, 16)),
-    "depth": DisparityMap.blank(1, (8, 16)),
-}
-
-
-def assert_same_sample(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert type(a[name]) is type(b[name])
-        assert torch.equal(torch.nan_to_num(a[name]), torch.nan_to_num(b[name]))
-
-
-def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
-    order = BatchOrder(10, 4, seed=0, drop_last=False)
-    epochs = []
-    for epoch in (1, 2, 1):
-        order.begin_at(epoch, 0)
-        epochs.append([index for batch in order for _, index in batch])
-    assert sorted(epochs[0]) == list(range(10))
-    assert epochs[0] == epochs[2] != epochs[1]
-
-
-def test_an_epoch_goes_on_in_the_middle() -> None:
-    order = BatchOrder(10, 4, seed=0, drop_last=False)
-    order.begin_at(3, 0)
-    whole = list(order)
-    order.begin_at(3, 1)
-    assert list(order) == whole[1:] and len(order) == 2 and order.batches == 3
-
-
-def test_dropping_the_last_batch_leaves_whole_ones() -> None:
-    order = BatchOrder(10, 4, seed=None, drop_last=True)
-    assert [[i for _, i in batch] for batch in order] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-
-
-def test_augmentation_depends_on_seed_epoch_and_index_alone() -> None:
-    samples = Samples(Counted(), Augmentation(), seed=5)
-    torch.manual_seed(99)
-    first = samples[(2, 3)]
-    state = torch.get_rng_state()
-    samples[(2, 4)]
-    assert torch.equal(state, torch.get_rng_state())
-    assert_same_sample(first, samples[(2, 3)])
-    others = [samples[(epoch, 3)]["image"] for epoch in range(3, 9)]
-    assert any(not torch.equal(first["image"], other) for other in others)
+def collated(*samples: dict[str, torch.Tensor], parts: tuple[int, ...] = ()) -> Batch:
+    titles = ["x", "y"]
+    parts = parts or (0,) * len(samples)
+    found = [Found(p, i, s) for i, (s, p) in enumerate(zip(samples, parts, strict=True))]
+    batch = Collate(OFFERS, SIZE, titles)(found)
+    assert isinstance(batch, Batch)
+    return batch
 
 
 def test_workers_give_the_batches_of_the_main_process(recipe: mtlkit.Recipe, tiny: Path) -> None:
@@ -111,8 +42,8 @@ def test_workers_give_the_batches_of_the_main_process(recipe: mtlkit.Recipe, tin
 
 
 def test_a_mask_equals_what_is_valid_after_any_augmentation() -> None:
-    samples = Samples(Counted(), Augmentation(), seed=0)
-    collate = Collate(FIELDS, "counted")
+    samples = Samples([Part("ten", Counted(), augmentation=Augmentation())], seed=0)
+    collate = Collate(OFFERS, SIZE, ["ten"])
     for epoch in range(1, 20):
         batch = collate([samples[(epoch, index)] for index in range(4)])
         depth, classes = batch.labels["depth"], batch.labels["segmentation"]
@@ -124,88 +55,85 @@ def test_a_mask_equals_what_is_valid_after_any_augmentation() -> None:
 def test_a_label_that_no_sample_has_is_left_out_and_a_missing_one_is_invalid() -> None:
     first, second = sample(), sample()
     del second["depth"], first["segmentation"], second["segmentation"]
-    batch = Collate(FIELDS, "x")([first, second])
+    batch = collated(first, second)
     assert set(batch.labels) == {"depth"}
     assert batch.labels["depth"].valid[0].any() and not batch.labels["depth"].valid[1].any()
     assert batch.rows == {"x": slice(0, 2)}
 
 
-def test_zoom_scales_disparity_up_and_depth_down() -> None:
-    augmentation = Augmentation(flip=0, scale_crop=(2.0,))
-    maps = {"image": sample()["image"], "a": DisparityMap(torch.ones(1, 8, 16))}
-    maps["b"] = DepthMap(torch.ones(1, 8, 16))
-    maps["image"] = tv_tensors.Image(maps["image"].float() / 255)
-    zoomed = augmentation(maps)
-    assert zoomed["a"].unique().tolist() == [2.0] and zoomed["b"].unique().tolist() == [0.5]
-    official = Augmentation(flip=0, scale_crop=(2.0,), zoom_values="official")(maps)
-    assert official["a"].unique().tolist() == [1.0]
+def test_samples_of_one_set_lie_beside_each_other() -> None:
+    samples = [sample(value) for value in (0.1, 0.2, 0.3)]
+    batch = collated(*samples, parts=(1, 0, 1))
+    assert batch.rows == {"x": slice(0, 1), "y": slice(1, 3)} and batch.indices == (1, 0, 2)
+    values = batch.labels["depth"].value[:, 0, -1, -1]
+    assert values.tolist() == pytest.approx([0.2, 0.1, 0.3])
 
 
-def test_official_masks_are_those_before_the_crop() -> None:
-    augmentation = Augmentation(flip=0, scale_crop=(2.0,), masks="official")
-    before = sample()
-    before["image"] = tv_tensors.Image(before["image"].float() / 255)
-    for _ in range(5):
-        after = augmentation(before)["depth"]
-        assert torch.equal(after.isfinite(), before["depth"].isfinite())
+def test_an_extra_that_a_sample_lacks_is_nan_and_one_that_all_lack_is_left_out() -> None:
+    assert collated(sample(), sample()).extras == {}
+    extras = collated({**sample(), "camera": torch.eye(3)}, sample()).extras["camera"]
+    assert torch.equal(extras[0], torch.eye(3)) and extras[1].isnan().all()
 
 
-@pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_a_cached_sample_is_decoded_once_and_equal(kind: str, tmp_path: Path) -> None:
-    source = Counted()
-    size = record_size(FIELDS)
-    memory = RamMemory(10, size) if kind == "ram" else DiskMemory(tmp_path / "x", size)
-    split = CachedSplit(source, FIELDS, memory)
-    for _ in range(3):
-        for index in range(10):
-            assert_same_sample(split[index], source.samples[index])
-    assert source.decoded == [1] * 10
-    copy = pickle.loads(pickle.dumps(split)) if kind == "disk" else split
-    assert_same_sample(copy[4], source.samples[4])
+def test_what_is_left_out_is_told_and_a_batch_without_samples_is_no_batch() -> None:
+    left_out = Found(0, 1, None, ("1.png: cannot be read",))
+    collate = Collate(OFFERS, SIZE, ["x"])
+    batch = collate([Found(0, 0, sample()), left_out])
+    assert isinstance(batch, Batch) and len(batch.image) == 1 and batch.indices == (0,)
+    assert batch.skipped == left_out.skipped
+    assert collate([left_out]) == Unread(left_out.skipped)
 
 
-def test_a_damaged_record_is_made_anew(tmp_path: Path) -> None:
-    source, file = Counted(), tmp_path / "x"
-    split = CachedSplit(source, FIELDS, DiskMemory(file, record_size(FIELDS)))
-    for index in range(10):
-        split[index]
-    content = bytearray(file.read_bytes())
-    for index in range(10):
-        content[index * record_size(FIELDS) + 8 + 37 * index] ^= 1
-    file.write_bytes(content)
-    for index in range(10):
-        assert_same_sample(split[index], source.samples[index])
-    assert source.decoded == [2] * 10
+def test_a_meta_batch_has_every_label_and_extra(recipe: mtlkit.Recipe) -> None:
+    batch = meta_batch(recipe, 3)
+    assert set(batch.labels) | set(batch.extras) == recipe.wants
+    assert all(x.is_meta and len(x) == 3 for x in batch.extras.values())
+    assert all(x.value.is_meta and len(x.valid) == 3 for x in batch.labels.values())
 
 
-def test_a_record_keeps_which_labels_were_missing() -> None:
-    part = sample()
-    del part["depth"]
-    record = pack(part, FIELDS)
-    assert record is not None
-    found = unpack(record, FIELDS)
-    assert found is not None
-    assert_same_sample(found, part)
+TWO = {
+    "data": [
+        {"type": "streets", "size": [32, 64], "train": 6, "val": 2},
+        {"type": "rooms", "size": [32, 64], "train": 3, "val": 3, "labels": ["depth"],
+         "rename": {"depth": "metres"}},
+    ],
+}  # fmt: skip
 
 
-def test_a_sample_of_another_shape_is_not_kept() -> None:
-    odd: dict[str, Any] = {**sample(), "camera": torch.eye(3)}
-    assert pack(odd, FIELDS) is None
-    odd = {**sample(), "depth": DisparityMap(torch.zeros(1, 4, 4))}
-    assert pack(odd, FIELDS) is None
+def test_two_data_sets_load_as_one(tiny: Path) -> None:
+    recipe = mtlkit.load_recipe(tiny, TWO)
+    assert [part.title for part in recipe.sets] == ["streets", "rooms"]
+    loader, order = build_loader(recipe, "train", CPU)
+    assert order.count == 9
+    batches = list(loader)
+    assert sum(len(batch.image) for batch in batches) == 9
+    for batch in batches:
+        assert set(batch.rows) <= {"streets", "rooms"}
+        rooms = batch.rows.get("rooms", slice(0, 0))
+        assert not batch.labels["segmentation"].valid[rooms].any()
+    assert sum(len(b.image) for b in build_loader(recipe, "val", CPU)[0]) == 5
 
 
-def test_a_cache_that_cannot_be_written_names_the_cure(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    memory = DiskMemory(tmp_path / "file" / "x", 100)
-    with pytest.raises(MissingError, match="MTLKIT_CACHE"):
-        memory.write(0, bytes(100))
+def test_a_loader_counts_what_it_skipped_and_stops_at_what_it_may_not(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mtlkit_plugins.datasets._scenes.split import RenderedSplit
 
+    whole = RenderedSplit.__getitem__
 
-def test_blank_samples_have_the_shape_of_real_ones(recipe: mtlkit.Recipe) -> None:
-    blanks = blank_sample(recipe.data, recipe.wants)
-    assert blanks is not None
-    real = recipe.data.build_split("val", recipe.wants)[0]
-    assert {n: (x.shape, x.dtype) for n, x in real.items()} == {
-        n: (x.shape, x.dtype) for n, x in blanks.items()
-    }
+    def damaged(self: RenderedSplit, index: int) -> dict[str, torch.Tensor]:
+        if index == 1:
+            raise MissingError("1.png: cannot be read")
+        return whole(self, index)
+
+    monkeypatch.setattr(RenderedSplit, "__getitem__", damaged)
+    settings = {"loader.cache": "none", "loader.on_bad_sample": "skip"}
+    recipe = mtlkit.load_recipe(tiny, settings)
+    for split in ("train", "val"):
+        loader, order = build_loader(recipe, split, CPU)
+        images = sum(len(batch.image) for batch in loader)
+        assert loader.skipped == {"1.png: cannot be read": 1}
+        assert images == order.count - (split == "val")
+    recipe = mtlkit.load_recipe(tiny, {"loader.cache": "none"})
+    with pytest.raises(MissingError, match=r"1\.png"):
+        list(build_loader(recipe, "train", CPU)[0])

@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 
 import mtlkit
-from mtlkit.data import Collate, Samples
+from mtlkit.data import Collate
 from mtlkit.errors import PluginError, RecipeError, UsageError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.plugins import KINDS, SHIPPED, Plugins
+from mtlkit.samples import Part, Samples
 
 TASK = """
 from typing import Literal
@@ -178,8 +179,9 @@ DATA = """
 def test_a_file_can_be_used_in_a_spawned_worker(tmp_path):
     file = file_of(tmp_path, "plain_data", DATA)
     data = Plugins.load([file]).types("dataset")["plain"](size=(8, 8))
-    samples = Samples(data.build_split("val", frozenset({"depth"})), None, seed=0)
-    collate = Collate({"depth": data.offers["depth"].kind.blank(1, data.size)}, "plain")
+    part = Part("plain", data.build_split("val", frozenset({"depth"})))
+    collate = Collate(data.offers, data.size, ["plain"])
+    samples = Samples([part], seed=0)
     loader = DataLoader(
         samples,
         batch_sampler=[[(1, 0), (1, 1)]],

@@ -49,7 +49,7 @@ def test_the_key_of_a_task_is_its_name_type_and_label():
     task = near.tasks["near"]
     assert (task.name, task.type_name(), task.reads) == ("near", "depth", ("depth",))
     assert list(near.tasks) == ["segmentation", "depth", "near"]
-    assert near.wants == {"segmentation", "depth"}
+    assert near.wants == {"segmentation", "depth", "depth_at_one"}
 
 
 def test_the_file_names_the_run():

@@ -11,7 +11,7 @@ from mtlkit import hookspecs
 from mtlkit.evaluation import Direction
 from mtlkit.hookspecs import hookimpl
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
-from mtlkit_plugins.trackers import progress
+from mtlkit_plugins.trackers import _views, progress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # what a terminal is told about its cursor
 LOSSES = {"loss/depth/direct": 9.0, "loss/depth": 0.25, "loss/total": 0.5}
@@ -43,7 +43,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    for module in (progress, _views):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -60,6 +61,7 @@ def a_run(tmp_path, track=None):
         steps_per_epoch=4,
         position=Position(),
         is_resumed=False,
+        notes=[],
         directions={
             "segmentation/miou": Direction("", True),
             "depth/rmse": Direction("m", False),
@@ -252,4 +254,4 @@ def test_a_terminal_that_wants_no_display_gets_plain_lines(
 
 def test_colours_forced_into_a_pipe_do_not_make_it_a_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert isinstance(progress.choose_view(Console(file=io.StringIO())), progress.PlainView)
+    assert isinstance(progress.choose_view(Console(file=io.StringIO())), _views.PlainView)

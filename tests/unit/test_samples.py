@@ -1,0 +1,158 @@
+"""Which samples an epoch has, in which order, and what happens to one that cannot be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from fixtures.ten_samples import Counted, assert_same_sample
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlkit.augmentation import Augmentation
+from mtlkit.errors import MissingError, PluginError
+from mtlkit.samples import MOST_BAD, BatchOrder, Failed, Found, Part, Samples
+
+
+class Damaged(Counted):
+    """Ten samples of which some cannot be read."""
+
+    def __init__(self, bad: Sequence[int], error: type[Exception] = MissingError) -> None:
+        super().__init__()
+        self.bad, self.error = bad, error
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if index in self.bad:
+            raise self.error(f"{index}.png: cannot be read")
+        return super().__getitem__(index)
+
+
+def numbers(order: BatchOrder, epoch: int = 1) -> list[int]:
+    order.begin_at(epoch, 0)
+    return [index for batch in order for _, index in batch]
+
+
+def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
+    order = BatchOrder([10], 4, seed=0, drop_last=False)
+    epochs = []
+    for epoch in (1, 2, 1):
+        order.begin_at(epoch, 0)
+        epochs.append([index for batch in order for _, index in batch])
+    assert sorted(epochs[0]) == list(range(10))
+    assert epochs[0] == epochs[2] != epochs[1]
+
+
+def test_an_epoch_goes_on_in_the_middle() -> None:
+    order = BatchOrder([10], 4, seed=0, drop_last=False)
+    order.begin_at(3, 0)
+    whole = list(order)
+    order.begin_at(3, 1)
+    assert list(order) == whole[1:] and len(order) == 2 and order.batches == 3
+
+
+def test_dropping_the_last_batch_leaves_whole_ones() -> None:
+    order = BatchOrder([10], 4, seed=None, drop_last=True)
+    assert [[i for _, i in batch] for batch in order] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone() -> None:
+    samples = Samples([Part("ten", Counted(), augmentation=Augmentation())], seed=5)
+    torch.manual_seed(99)
+    first = samples[(2, 3)].sample
+    state = torch.get_rng_state()
+    samples[(2, 4)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert_same_sample(first, samples[(2, 3)].sample)
+    others = [samples[(epoch, 3)].sample["image"] for epoch in range(3, 9)]
+    assert any(not torch.equal(first["image"], other) for other in others)
+
+
+def test_several_sets_are_mixed_evenly_and_each_sample_comes_once() -> None:
+    order = BatchOrder([90, 30], 4, seed=0, drop_last=False)
+    for epoch in (1, 2):
+        found = numbers(order, epoch)
+        assert sorted(found) == list(range(120))
+        seconds = [n >= 90 for n in found]
+        assert {sum(seconds[i : i + 4]) for i in range(0, 120, 4)} == {1}
+    assert numbers(order, 1) != numbers(order, 2)
+
+
+def test_the_order_of_one_set_does_not_depend_on_whether_a_ratio_is_given() -> None:
+    plain, given_ratio = (BatchOrder([10], 4, 3, False, r) for r in ((), (2.0,)))
+    assert numbers(plain) == numbers(given_ratio)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+    weights=st.lists(st.floats(0.05, 10), min_size=4, max_size=4),
+    epoch=st.integers(1, 3),
+)
+def test_ratios_rule_the_shares_of_an_epoch(counts, weights, epoch) -> None:
+    ratios = weights[: len(counts)]
+    order = BatchOrder(counts, 4, 0, False, ratios)
+    found = numbers(order, epoch)
+    assert len(found) == sum(counts) == order.count
+    start = 0
+    for count, ratio in zip(counts, ratios, strict=True):
+        mine = Counter(n for n in found if start <= n < start + count)
+        wanted = sum(counts) * ratio / sum(ratios)
+        assert abs(mine.total() - wanted) < 1
+        # none comes a second time before every other came once
+        assert max(mine.values(), default=0) - min(mine[start + i] for i in range(count)) <= 1
+        start += count
+
+
+def test_validation_keeps_the_order_of_the_sets() -> None:
+    assert numbers(BatchOrder([3, 2], 4, None, False)) == [0, 1, 2, 3, 4]
+
+
+def test_a_number_finds_its_data_set_and_names_are_the_recipes() -> None:
+    parts = [Part("a", Counted()), Part("b", Counted(), {"depth": "range"})]
+    samples = Samples(parts, seed=0)
+    assert len(samples) == 20
+    found = samples[(1, 13)]
+    assert isinstance(found, Found) and (found.part, found.index) == (1, 13)
+    assert found.sample is not None
+    assert set(found.sample) == {"image", "segmentation", "range"}
+    assert torch.equal(found.sample["range"].nan_to_num(), Counted()[3]["depth"].nan_to_num())
+
+
+def test_hidden_labels_are_missing_and_others_are_not() -> None:
+    hidden = {"depth": torch.arange(10) < 5}
+    samples = Samples([Part("a", Counted(), hidden=hidden)], seed=0)
+    for index in range(10):
+        assert ("depth" in samples[(1, index)].sample) == (index >= 5)
+        assert "segmentation" in samples[(1, index)].sample
+
+
+def test_an_unreadable_sample_fails_by_default() -> None:
+    found = Samples([Part("a", Damaged([2]))], seed=0)[(1, 2)]
+    assert found == Failed(MissingError, "2.png: cannot be read")
+
+
+def test_in_training_the_next_readable_sample_of_the_set_comes_instead() -> None:
+    parts = [Part("a", Counted()), Part("b", Damaged([8, 9, 0]))]
+    samples = Samples(parts, seed=0, on_bad="replace")
+    found = samples[(1, 18)]
+    assert (found.part, found.index) == (1, 11)
+    assert found.skipped == tuple(f"{i}.png: cannot be read" for i in (8, 9, 0))
+    assert samples[(1, 12)].skipped == ()
+
+
+def test_in_validation_it_is_left_out() -> None:
+    found = Samples([Part("a", Damaged([2]))], seed=0, on_bad="leave_out")[(1, 2)]
+    assert found == Found(0, 2, None, ("2.png: cannot be read",))
+
+
+def test_skipping_ends_where_nothing_can_be_read() -> None:
+    found = Samples([Part("a", Damaged(range(10)))], seed=0, on_bad="replace")[(1, 2)]
+    assert isinstance(found, Failed)
+    assert "10 samples in a row" in found.text and "2.png" in found.text
+    assert MOST_BAD >= 10
+
+
+def test_a_broken_plugin_is_never_skipped() -> None:
+    found = Samples([Part("a", Damaged([2], PluginError))], 0, on_bad="replace")[(1, 2)]
+    assert found == Failed(PluginError, "2.png: cannot be read")
