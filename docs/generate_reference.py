@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import BaseModel
 from rich.console import Console
 
-from mtlkit.contracts import AuxiliaryLoss, Edge, Task
+from mtlkit.augmentation import Augmentation
+from mtlkit.contracts import AuxiliaryLoss, Dataset, Edge, Task
 from mtlkit.optimization import (
     AdamSection,
     AdamWSection,
@@ -33,8 +34,7 @@ from mtlkit.optimization import (
 from mtlkit.plugins import SHIPPED, Plugins
 from mtlkit.recipe import Recipe, load_recipe
 from mtlkit.report.explain import explain
-from mtlkit.sections import KeepBest, Loader, Train
-from mtlkit.transforms import Augmentation
+from mtlkit.sections import KeepBest, LabelsPerImage, Loader, Train
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference" / "recipe.md"
@@ -53,7 +53,12 @@ schema, with the plugins that are loaded.
 """
 
 KINDS = {
-    "data": ("dataset", None, "Where samples come from; `type` chooses."),
+    "data": (
+        "dataset",
+        Dataset,
+        "Where samples come from; `type` chooses. A list of several is read as one set, in which "
+        "an image may lack any label. Every data set has these keys beside its own:",
+    ),
     "encoder": ("encoder", None, "Image to feature maps; `type` chooses."),
     "architecture": ("architecture", None, "Feature maps to predictions; `type` chooses."),
     "tasks": ("task", Task, "A map; the key names the task, and `type` is the key if left out."),
@@ -76,9 +81,9 @@ def recipe_reference() -> str:
         for name, offered in loaded.types(kind).items():
             if offered.__module__.startswith(SHIPPED):
                 parts += [f"### `type: {name}`\n\n{docstring(offered)}\n", table(offered, common)]
+                parts += nested(offered, common)
         if section == "data":
-            parts.append(f"### `data.augment`\n\n{docstring(Augmentation)}\n")
-            parts += [table(Augmentation), f"## `loader`\n\n{docstring(Loader)}\n", table(Loader)]
+            parts += data_parts()
     parts.append("## `optimizer`\n\nOne for everything that learns; `type` chooses.\n")
     parts += typed(AdamSection, AdamWSection, SGDSection)
     parts += [f"### `optimizer.groups`\n\n{docstring(Group)}\n", table(Group)]
@@ -87,6 +92,45 @@ def recipe_reference() -> str:
     parts += [f"## `train`\n\n{docstring(Train)}\n", table(Train)]
     parts += [f"### `train.keep_best`\n\n{docstring(KeepBest)}\n", table(KeepBest)]
     return "\n".join(part for part in parts if part)
+
+
+def nested(model: type[BaseModel], common: Collection[str]) -> Iterator[str]:
+    """Yield heading, docstring and table of sections within the keys of a class.
+
+    Args:
+        model: a plugin class.
+        common: names of fields that are told elsewhere.
+    """
+    for name, field in model.model_fields.items():
+        for part in dict.fromkeys(parts_of(field.annotation)):
+            if name in common or part is Augmentation:
+                continue
+            kind = part.model_fields.get("kind")
+            words = "" if kind is None else f", `kind: {kind.default}`"
+            derived = " from another label" if "source" in part.model_fields else ""
+            yield f"#### `{name}`{words}{derived}\n\n{docstring(part)}\n"
+            yield table(part, {"kind"})
+
+
+def parts_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a type names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        further = annotation.__subclasses__()
+        if not further:
+            yield annotation
+        for part in further:  # a base stands for whatever `kind` chooses
+            yield from parts_of(part)
+    for part in getattr(annotation, "__args__", ()):
+        yield from parts_of(part)
+
+
+def data_parts() -> Iterator[str]:
+    """Yield what stands below the data sets, and the loader."""
+    for key, model in (("labels_per_image", LabelsPerImage), ("augment", Augmentation)):
+        yield f"### `data.{key}`\n\n{docstring(model)}\n"
+        yield table(model)
+    yield f"## `loader`\n\n{docstring(Loader)}\n"
+    yield table(Loader)
 
 
 def typed(*models: type[BaseModel]) -> Iterator[str]:
@@ -112,7 +156,7 @@ def table(model: type[BaseModel], hidden: Collection[str] = ()) -> str:
     schema = model.model_json_schema(by_alias=True)
     rows = []
     for name, field in model.model_fields.items():
-        if name in hidden or name == "type":
+        if name == "type" or (name in hidden and not is_own(model, name)):
             continue
         key = field.alias or name
         values = values_of(schema["properties"][key], schema.get("$defs", {}))
@@ -120,6 +164,13 @@ def table(model: type[BaseModel], hidden: Collection[str] = ()) -> str:
     if not rows:
         return ""
     return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def is_own(model: type[BaseModel], name: str) -> bool:
+    """Return whether a class has a default of its own for a key of all its kind."""
+    return issubclass(model, Dataset) and default(model.model_fields[name]) != default(
+        Dataset.model_fields[name]
+    )
 
 
 def default(field: Any) -> str:
@@ -141,8 +192,13 @@ def values_of(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
         schema: JSON schema of the key.
         known: schemas that it may refer to.
     """
-    if "anyOf" in schema:
-        return " or ".join(values_of(part, known) for part in schema["anyOf"])
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema and "discriminator" not in schema:
+            words = [values_of(part, known) for part in schema[choice]]
+            return " or ".join(dict.fromkeys(words))
+    if schema.get("type") == "object" and "additionalProperties" in schema:
+        inner = values_of(schema["additionalProperties"], known)
+        return "map, see below" if inner == "see below" else f"map of names to {inner}"
     if "$ref" in schema or "discriminator" in schema or schema.get("type") == "object":
         return "see below"
     if "enum" in schema:
