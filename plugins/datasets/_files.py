@@ -13,10 +13,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mtlkit.augmentation import Augmentation
 from mtlkit.contracts import Dataset
-from mtlkit.errors import MissingError
+from mtlkit.errors import MissingError, UsageError, suggest
 from mtlkit.fingerprint import of_files
 
 from ._maps import Files, Maps
+
+SPLITS = ("train", "val")
 
 
 class FileDataset(Dataset):
@@ -119,6 +121,19 @@ class FileSplit(TorchDataset[dict[str, Tensor]]):
         maps = Maps(self._samples[index], self._dataset.size)
         image = maps.image(self._dataset.image_resize)
         return {"image": image} | self._dataset.read(maps, self._wants)
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that there is not.
+
+    Args:
+        split: its name.
+
+    Raises:
+        UsageError: it is neither train nor val.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r}: no such split, {suggest(split, SPLITS)}")
 
 
 def check_root(root: Path, what: str) -> None:

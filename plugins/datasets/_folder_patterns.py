@@ -16,9 +16,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from mtlkit.errors import MissingError, nearest
 from mtlkit.sections import Section
 
+from ._files import SPLITS
 from ._maps import unreadable
 
-SPLITS = ("train", "val")
 PHOTOS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 NUMBERS = (".png", ".tif", ".tiff", ".bmp", ".npy")  # what loses none
 Values = Mapping[str, str]

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlkit.camera import Intrinsics
-from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.errors import MissingError
 from mtlkit.geometry import metres
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
@@ -24,7 +24,7 @@ from mtlkit.transforms import ClassMap, DepthMap, DisparityMap
 
 from ._cityscapes_labels import LABELS, Classes, ClassMapName, class_names, label_to_class
 from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar, with_derived
-from ._files import FileDataset, check_files, check_root, without_missing
+from ._files import FileDataset, check_files, check_root, check_split, without_missing
 from ._maps import Files, Maps, unreadable
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ class Cityscapes(FileDataset):
             UsageError: there is no such split.
             MissingError: a folder or files are not there; the message says which.
         """
-        if split not in ("train", "val"):
-            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        check_split(split)
         patterns = {name: _PATTERNS[name] for name in sorted(self._needs(wants))}
         _check_folders(self.folder, split, [_IMAGE, *patterns.values()])
         images = sorted(self.folder.glob(_IMAGE.format(split=split, city="*", name="*")))

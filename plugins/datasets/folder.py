@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 
 from ._derived import CAMERA, DEPTH_AT_ONE, scalar
-from ._files import FileDataset, FileSplit, check_root, without_missing
+from ._files import SPLITS, FileDataset, FileSplit, check_root, check_split, without_missing
 from ._folder_camera import Camera
 from ._folder_distances import DisparityFiles
 from ._folder_kinds import DerivedPart, LabelPart
 from ._folder_labels import FilePart
 from ._folder_maps import FolderMaps
 from ._folder_patterns import (
-    SPLITS,
     Fault,
     ImagePattern,
     Validation,
@@ -100,8 +99,7 @@ class Folder(FileDataset):
             UsageError: there is no such split.
             MissingError: nothing is found, files are missing, or the splits share one.
         """
-        if split not in SPLITS:
-            raise UsageError(f"split {split!r}: no such split, {suggest(split, SPLITS)}")
+        check_split(split)
         check_root(self.folder, "your images")
         patterns = {name: part.files for name, part in self._read_for(wants).items()}
         found = {

@@ -15,13 +15,13 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from mtlkit.errors import UsageError, suggest
+from mtlkit.errors import UsageError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap
 
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, FileSplit, check_files, check_root, without_missing
+from ._files import FileDataset, FileSplit, check_files, check_root, check_split, without_missing
 from ._maps import Files, Maps
 from ._nyuv2_labels import Classes, class_names
 from ._nyuv2_layouts import FINDERS, Layout, fitting_layouts, only_layout
@@ -207,8 +207,7 @@ class NYUv2(FileDataset):
             yield f"edges: classes is about layout png; {layout} has no edge files. Remove it"
 
     def _check(self, split: str, layout: Layout) -> None:
-        if split not in ("train", "val"):
-            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        check_split(split)
         mismatches = [f"data.{sentence}" for sentence in self._mismatches(layout)]
         if mismatches:
             raise UsageError("\n".join(mismatches))

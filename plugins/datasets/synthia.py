@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap
 
 from ._centimetres import MaxDepth, depth_map
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, check_files, check_root, without_missing
+from ._files import FileDataset, check_files, check_root, check_split, without_missing
 from ._maps import Files, Maps
 from ._synthia_labels import CLASSES, id_to_class
 
@@ -74,8 +74,7 @@ class Synthia(FileDataset):
             UsageError: there is no such split.
             MissingError: a folder or files are not there; the message says which.
         """
-        if split not in ("train", "val"):
-            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        check_split(split)
         folders = {name: _FOLDERS[name] for name in sorted(_needs(wants))}
         _check_folders(self.folder, ["RGB", *folders.values()])
         samples: list[Files] = [

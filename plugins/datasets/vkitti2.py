@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.errors import MissingError, UsageError, suggest
+from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap
 
 from ._centimetres import MaxDepth, depth_map
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, check_files, check_root, without_missing
+from ._files import FileDataset, check_files, check_root, check_split, without_missing
 from ._maps import Files, Maps
 from ._vkitti2_labels import CLASSES, class_map
 
@@ -100,8 +100,7 @@ class VirtualKitti2(FileDataset):
             UsageError: there is no such split.
             MissingError: no scene remains for a split, or files are not there.
         """
-        if split not in ("train", "val"):
-            raise UsageError(f"split {split!r}: no such split, {suggest(split, ('train', 'val'))}")
+        check_split(split)
         images = _images(self.folder, self._places(split))
         patterns = {name: _PATTERNS[name] for name in sorted(_needs(wants))}
         samples = [_beside(image, patterns) for image in images]
