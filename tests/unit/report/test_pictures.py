@@ -7,16 +7,8 @@ from PIL import Image
 
 from mtlkit import Run, load_recipe
 from mtlkit.errors import MissingError
-from mtlkit.report.pictures import (
-    GAP,
-    INVALID,
-    Item,
-    Maps,
-    _group,
-    _spread,
-    _wrapped,
-    draw_predictions,
-)
+from mtlkit.report.pictures import Maps, _group, draw_predictions
+from mtlkit.report.sheet import GAP, INVALID, Item, wrapped
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DisparityMap
 
@@ -112,14 +104,6 @@ def test_a_picture_that_cannot_be_written_says_what_to_do(run, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["grid.png"]
 
 
-@pytest.mark.parametrize(
-    ("size", "count", "numbers"),
-    [(5, 0, []), (0, 4, []), (2, 6, [0, 1]), (10, 2, [2, 7]), (500, 3, [83, 250, 416])],
-)
-def test_samples_lie_evenly_over_a_split(size, count, numbers):
-    assert _spread(size, count) == numbers
-
-
 def test_invalid_pixels_of_a_label_are_dark_and_named_below(run):
     value = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     valid = torch.tensor([[[[True, True], [True, False]]]])
@@ -150,5 +134,5 @@ def test_classes_are_named_in_the_colours_of_the_map(run):
 
 def test_text_is_broken_between_words_and_a_key_begins_a_line():
     words = [Item(word) for word in ("segmentation", "→", "depth")]
-    lines = _wrapped([*words, Item("road", (1, 2, 3))], 150)
+    lines = wrapped([*words, Item("road", (1, 2, 3))], 150)
     assert lines == [words[:2], words[2:], [Item("road", (1, 2, 3))]]
