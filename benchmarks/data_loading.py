@@ -91,7 +91,7 @@ def write_files(root: Path, count: int) -> None:
 
 
 def enlarge(path: Path) -> None:
-    """Enlarge a PNG; an image gets noise, as cameras have, so that it does not compress too well."""
+    """Enlarge a PNG; an image gets noise, as cameras have, lest it compress too well."""
     with Image.open(path) as small:
         values = np.asarray(small).repeat(FULL[0] // SIZE[0], 0).repeat(FULL[1] // SIZE[1], 1)
     if values.ndim == 3 and values.shape[2] == 3:
