@@ -100,6 +100,8 @@ def evaluate(path: Path, split: str, source: Source, baselines: Sequence[Path]) 
     found = checkpoint.find(path)
     engine = load_run(found, source)
     metrics = engine.evaluate(split)
+    for reason, times in engine.skipped.items():
+        talk.print(f"skipped {times}×: {reason}", markup=False, soft_wrap=True)
     results.print(metrics_table({f"{found.name}, {split}": metrics}, engine.directions))
     if baselines:
         reference: dict[str, float] = {}
@@ -167,7 +169,7 @@ def check(source: Source) -> None:
     edges = len(recipe.all_edges)
     results.print(
         f"{source.recipe}: good. {len(recipe.tasks)} tasks, {edges} edges, "
-        f"{len(checked.reach.shared)} shared parameters"
+        f"{len(checked.reach.shared)} shared parameter tensors"
     )
 
 

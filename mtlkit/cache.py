@@ -79,14 +79,11 @@ class CachedSplit(TorchDataset[dict[str, Tensor]]):
 
         Raises:
             PluginError: it has not the form that the data set declares.
-            MissingError: there is no room.
+            CacheError: there is no room.
         """
         record = pack(sample, self.fields)
         if record is None:
-            raise PluginError(
-                f"{self.title}: sample {index} has {_forms(sample)}, and the data set says "
-                f"{_forms(self.fields)}. Mend `offers` or `image_dtype`"
-            )
+            raise wrong_form(self.title, index, sample, self.fields)
         self.memory.write(index, record)
 
     def is_kept(self, index: int) -> bool:
@@ -96,6 +93,23 @@ class CachedSplit(TorchDataset[dict[str, Tensor]]):
             index: its number in the split.
         """
         return unpack(self.memory.read(index), self.fields) is not None
+
+
+def wrong_form(
+    title: str, index: int, sample: Mapping[str, Tensor], fields: Mapping[str, Tensor]
+) -> PluginError:
+    """Return the error for a sample that is not what its data set declares.
+
+    Args:
+        title: of the data set.
+        index: number of the sample in the split.
+        sample: tensors by name.
+        fields: blank tensors by name.
+    """
+    return PluginError(
+        f"{title}: sample {index} has {_forms(sample)}, and the data set says {_forms(fields)}. "
+        "Mend `offers` or `image_dtype`"
+    )
 
 
 def _forms(sample: Mapping[str, Tensor]) -> str:
@@ -142,7 +156,7 @@ def cached(
         return source
     size = record_size(plan.fields)
     memory = RamMemory(plan.count, size) if plan.where == "ram" else DiskMemory(plan.path, size)
-    return CachedSplit(source, plan.fields, memory, dataset.type_name())
+    return CachedSplit(source, plan.fields, memory, dataset.title)
 
 
 def plan_of(dataset: Dataset, split: str, wants: frozenset[str], cache: str, count: int) -> Plan:
@@ -180,16 +194,23 @@ def blank_sample(dataset: Dataset, wants: frozenset[str]) -> dict[str, Tensor] |
 
     Args:
         dataset: gives the size and what it offers.
-        wants: names.
+        wants: its own names of labels and extras.
+    """
+    blanks = blanks_of(dataset, wants)
+    fixed = {name: blank for name, blank in blanks.items() if blank is not None}
+    return fixed if len(fixed) == len(blanks) else None
+
+
+def blanks_of(dataset: Dataset, wants: frozenset[str]) -> dict[str, Tensor | None]:
+    """Return a blank tensor of the image and of everything wanted; None: of no fixed shape.
+
+    Args:
+        dataset: gives the size and what it offers.
+        wants: its own names of labels and extras.
     """
     pixels = torch.zeros(3, *dataset.size, dtype=dataset.image_dtype)
-    fields: dict[str, Tensor] = {"image": tv_tensors.Image(pixels)}
-    for name in sorted(wants):
-        blank = dataset.offers[name].blank(dataset.size)
-        if blank is None:
-            return None
-        fields[name] = blank
-    return fields
+    others = {name: dataset.offers[name].blank(dataset.size) for name in sorted(wants)}
+    return {"image": tv_tensors.Image(pixels), **others}
 
 
 def _key(dataset: Dataset, split: str, wants: frozenset[str]) -> str:

@@ -13,8 +13,8 @@ from mtlkit.evaluation import directions, keep_best_faults
 from mtlkit.gradients import Backward, Reach, last_shared, probe
 from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import build_optimizer
+from mtlkit.order import BatchOrder
 from mtlkit.recipe import Recipe
-from mtlkit.samples import BatchOrder
 from mtlkit.structures import Losses, Output
 
 
@@ -77,7 +77,7 @@ def _size_faults(recipe: Recipe) -> Iterator[Fault]:
             f"{height}×{width} does not divide by {divisor}, which encoder "
             f"{recipe.encoder.type_name()!r} needs. The nearest good size is {near}"
         )
-        yield recipe.fault(("data", "size"), message)
+        yield recipe.fault((*recipe.place_of(0), "size"), message)
 
 
 def _check_losses(losses: Losses) -> None:

@@ -6,9 +6,9 @@ import atexit
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from types import FrameType
 from typing import Any
 
@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtlkit.device import pins_memory, usable_cores
+from mtlkit.errors import MissingError, PluginError, RecipeError
+from mtlkit.order import BatchOrder
 from mtlkit.recipe import Recipe
-from mtlkit.samples import BatchOrder, Failed, Found, Sample, build_samples
+from mtlkit.samples import MOST_BAD, Failed, Found, Sample, Samples, build_samples, too_many
 from mtlkit.structures import Batch, FieldSpec, Label
 from mtlkit.transforms import LabelKind
 
@@ -38,6 +40,10 @@ class Collate:
         self, offers: Mapping[str, FieldSpec], size: tuple[int, int], titles: Sequence[str]
     ) -> None:
         blanks = {name: spec.blank(size) for name, spec in offers.items()}
+        for name, blank in blanks.items():
+            if blank is None and offers[name].is_label:
+                kind = offers[name].kind.__name__
+                raise PluginError(f"label {name!r}: its kind {kind} needs a class method `blank`")
         self.labels = {n: x for n, x in blanks.items() if x is not None and offers[n].is_label}
         self.extras = {n: x for n, x in blanks.items() if not offers[n].is_label}
         self.titles = tuple(titles)
@@ -104,19 +110,39 @@ def _label(value: Tensor) -> tuple[Tensor, Tensor]:
 class Loader(DataLoader[Batch]):
     """Batches; what a worker could not read is raised in the main process, in its own words.
 
-    `skipped` counts samples that were skipped, by reason, since it was last cleared.
+    Samples that are skipped are counted by reason.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        some, lost = False, list[str]()
         for found in super().__iter__():
             batch = self._checked(found)
             if batch is not None:
+                some, lost = True, []
                 yield batch
+                continue
+            lost += found.skipped  # it is Unread
+            if len(lost) >= MOST_BAD:
+                raise MissingError(too_many(lost))
+        if lost and not some:
+            raise MissingError(too_many(lost))
 
     @cached_property
     def skipped(self) -> Counter[str]:
         """How often samples were skipped, by reason."""
         return Counter()
+
+    @property
+    def samples(self) -> Samples:
+        """What it loads."""
+        assert isinstance(self.dataset, Samples)  # build_loader gives no other
+        return self.dataset
+
+    def take_skipped(self) -> Counter[str]:
+        """Return how often samples were skipped, by reason, and count anew."""
+        found = Counter(self.skipped)
+        self.skipped.clear()
+        return found
 
     def gather(self, numbers: Sequence[int]) -> Batch | None:
         """Return a batch of chosen samples, as of epoch 0; None if none can be read.
@@ -125,7 +151,7 @@ class Loader(DataLoader[Batch]):
             numbers: of samples in the split.
         """
         assert self.collate_fn is not None  # build_loader gives one
-        return self._checked(self.collate_fn([self.dataset[(0, i)] for i in numbers]))
+        return self._checked(self.collate_fn([self.dataset[(0, i, 0)] for i in numbers]))
 
     def _checked(self, found: Any) -> Batch | None:
         if isinstance(found, Failed):
@@ -134,17 +160,24 @@ class Loader(DataLoader[Batch]):
         return None if isinstance(found, Unread) else found
 
 
-def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Loader, BatchOrder]:
+def build_loader(
+    recipe: Recipe, split: str, device: torch.device, samples: Samples | None = None
+) -> tuple[Loader, BatchOrder]:
     """Return the loader of a split and what decides its order.
 
     Args:
         recipe: the run.
         split: "train", shuffled and augmented, or "val".
         device: where batches will go.
+        samples: of the split, if there are some already.
+
+    Raises:
+        MissingError: files are not there, or a data set has no training sample.
+        RecipeError: a ratio leaves a data set no sample of an epoch.
     """
     training = split == "train"
     workers = min(recipe.loader.workers, usable_cores())  # batches do not depend on their number
-    samples = build_samples(recipe, split)
+    samples = build_samples(recipe, split) if samples is None else samples
     order = BatchOrder(
         [len(part) for part in samples.parts],
         recipe.loader.batch_size,
@@ -152,6 +185,10 @@ def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Load
         training and recipe.loader.drop_last,
         [part.ratio for part in recipe.sets if part.ratio is not None] if training else (),
     )
+    for i, share in enumerate(order.shares):
+        if training and share == 0:
+            message = f"gives none of the {order.count} samples of an epoch. Write a larger one"
+            raise RecipeError([recipe.fault((*recipe.place_of(i), "ratio"), message)])
     loader = Loader(
         samples,  # type: ignore[arg-type]
         batch_sampler=order,
@@ -159,23 +196,10 @@ def build_loader(recipe: Recipe, split: str, device: torch.device) -> tuple[Load
         collate_fn=Collate(wanted(recipe), recipe.size, [part.title for part in recipe.sets]),
         pin_memory=pins_memory(device),
         persistent_workers=workers > 0,
-        worker_init_fn=_LeaveSignalsToTheRun() if workers else None,
+        worker_init_fn=_leave_signals() if workers else None,
         generator=torch.Generator(),  # its own, or making an iterator would move the global one
     )
     return loader, order
-
-
-def take_skipped(loaders: Iterable[Loader]) -> dict[str, int]:
-    """Return how often samples were skipped, by reason, and count anew.
-
-    Args:
-        loaders: of a run.
-    """
-    found = Counter[str]()
-    for loader in loaders:
-        found.update(loader.skipped)
-        loader.skipped.clear()
-    return dict(found)
 
 
 def wanted(recipe: Recipe) -> dict[str, FieldSpec]:
@@ -185,6 +209,12 @@ def wanted(recipe: Recipe) -> dict[str, FieldSpec]:
         recipe: the run.
     """
     return {name: spec for name, spec in recipe.offers.items() if name in recipe.wants}
+
+
+@cache
+def _leave_signals() -> _LeaveSignalsToTheRun:
+    """Return the one of this process: it is known until the process ends."""
+    return _LeaveSignalsToTheRun()
 
 
 class _LeaveSignalsToTheRun:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mtlkit import checkpoint
+from mtlkit.best import Best
 from mtlkit.check import check_batches, check_recipe
-from mtlkit.data import Loader, build_loader, take_skipped
+from mtlkit.data import Loader, build_loader
 from mtlkit.device import place, seed_everything, set_threads
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
 from mtlkit.evaluation import Evaluation, directions
@@ -26,9 +28,10 @@ from mtlkit.learner import Learner
 from mtlkit.model import MultiTaskModel
 from mtlkit.monitor import Interrupts
 from mtlkit.objective import Objective
+from mtlkit.order import BatchOrder
 from mtlkit.recipe import Recipe
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
-from mtlkit.samples import BatchOrder, notes_of
+from mtlkit.samples import notes_of
 from mtlkit.structures import Batch, Losses
 
 
@@ -56,17 +59,17 @@ class Run:
         reach = check_recipe(recipe).reach
         self.recipe, self.out, self.folder = recipe, Path(out), folder
         self.is_resumed = folder is not None
-        saved = None if state is None else state["position"].get("threads")
-        self.threads = set_threads(recipe.train.threads or saved)
+        saved = {} if state is None else state["position"]
+        self.threads = set_threads(recipe.train.threads or saved.get("threads"))
         self.placement = place(recipe.train.device, recipe.train.precision)
         self.directions = directions(recipe)
-        self.position, self.best, self.best_epoch = Position(), dict[str, float](), 0
+        self.position, self.best = Position(), Best(recipe.train.keep_best)
         seed_everything(recipe.seed)
         self.learner = Learner(recipe, reach, self.placement, is_fresh=state is None)
         self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
-        self._tracked: list[object] = []
-        self._saved_at = time.monotonic()
-        if state is not None and folder is not None:
+        self.skipped = Counter[str]()  # samples since the last epoch's end, by reason
+        self._tracked, self._saved_at = list[object](), time.monotonic()
+        if folder is not None and state is not None:
             checkpoint.remove_leftovers(folder)
             self._restore(state, folder / "last.pt")
 
@@ -93,7 +96,7 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What to know of this run before it begins, a line each."""
-        return notes_of(self.recipe, self.loader("train")[0].dataset)
+        return notes_of(self.recipe, self.loader("train")[0].samples)
 
     def loader(self, split: str) -> tuple[Loader, BatchOrder]:
         """Return the loader of a split and its order, built when first asked for.
@@ -171,14 +174,14 @@ class Run:
         Args:
             split: "val" or "train" (augmented, in another order).
         """
+        loader, order = self.loader(split)
         if split == "train":  # an epoch may be under way on the loader of the split
-            loader, order = build_loader(self.recipe, split, self.placement.device)
-        else:
-            loader, order = self.loader(split)
+            loader, order = build_loader(self.recipe, split, self.placement.device, loader.samples)
         order.begin_at(self.position.epoch, 0)
-        learner = self.learner
-        evaluation = Evaluation(self.recipe, learner.objective, learner.balancer, self.placement)
-        return evaluation(loader)
+        learned = (self.learner.objective, self.learner.balancer)
+        numbers = Evaluation(self.recipe, *learned, self.placement)(loader)
+        self._count_skipped(loader)
+        return numbers
 
     def save(self, name: str) -> None:
         """Write a checkpoint into the run folder, unless a loss was no number.
@@ -191,10 +194,12 @@ class Run:
         """
         assert self.folder is not None  # fit makes it first
         self.learner.check_finite(self.position.step)
+        self._count_skipped()
         state = {
             "recipe": recipe_text(self.recipe),
             "position": {**asdict(self.position), "threads": self.threads},
-            "best": {"metrics": self.best, "epoch": self.best_epoch},
+            "best": self.best.state(),
+            "skipped": dict(self.skipped),
             **self.learner.state(),
         }
         checkpoint.save(self.folder / name, state)
@@ -216,7 +221,7 @@ class Run:
             self.recipe.loaded.manager.unregister(self._tracked.pop())
 
     def _fit(self, interrupts: Interrupts) -> dict[str, float]:
-        validation: dict[str, float] = {}
+        validation: dict[str, float] | None = None
         while self.position.epoch <= self.epochs:
             for images in self._train_epoch():
                 self._end_step(images)
@@ -225,7 +230,7 @@ class Run:
             validation = self._end_epoch()
             if interrupts.requested and self.position.epoch <= self.epochs:
                 self._stop()
-        return validation or self.evaluate("val")
+        return self.evaluate("val") if validation is None else validation
 
     def _train_epoch(self) -> Iterator[int]:
         """Take the steps that are left of the epoch, yielding the images of each."""
@@ -258,12 +263,11 @@ class Run:
         if not math.isfinite(validation.get("loss/total", 0.0)):
             epoch = self.position.epoch
             raise DivergedError(f"loss/total is not finite in the validation of epoch {epoch}")
-        is_best = self._is_best(validation)
-        if is_best:
-            self.best, self.best_epoch = validation, self.position.epoch
+        is_best = self.best.take(validation, self.position.epoch)
         at = (self.position.epoch, self.position.step)
-        skipped = take_skipped(loader for loader, _ in self._loaders.values())
-        record = EpochRecord(*at, train, validation, is_best, skipped)
+        skipped, self.skipped = dict(self.skipped), Counter()
+        notes = self.best.notes(validation)
+        record = EpochRecord(*at, train, validation, is_best, skipped, notes)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
         with self.recipe.loaded.blaming("a tracker fails"):
@@ -273,28 +277,24 @@ class Run:
         self.save("last.pt")
         return validation
 
+    def _count_skipped(self, *others: Loader) -> None:
+        for loader in {*others, *(loader for loader, _ in self._loaders.values())}:
+            self.skipped += loader.take_skipped()
+
     def _stop(self) -> None:
         self.save("last.pt")
         raise InterruptedRun(f"stopped after step {self.position.step}; the state is saved")
 
-    def _is_best(self, validation: Mapping[str, float]) -> bool:
-        keep = self.recipe.train.keep_best
-        if keep is None or not math.isfinite(validation.get(keep.metric, math.nan)):
-            return False
-        if keep.metric not in self.best:
-            return True
-        new, old = validation[keep.metric], self.best[keep.metric]
-        return new < old if keep.mode == "min" else new > old
-
     def _outcome(self, status: Any, last: dict[str, float]) -> Outcome:
         epochs = self.position.epoch - 1
-        return Outcome(status, self.position.step, epochs, last, self.best, self.best_epoch)
+        return Outcome(status, self.position.step, epochs, last, self.best.metrics, self.best.epoch)
 
     def _restore(self, state: Mapping[str, Any], source: Path) -> None:
         self.learner.restore(state, source)
         try:
             position = {k: v for k, v in state["position"].items() if k != "threads"}
             self.position = Position(**position)
-            self.best, self.best_epoch = state["best"]["metrics"], state["best"]["epoch"]
+            self.best.restore(state["best"])
+            self.skipped = Counter(state.get("skipped", {}))
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source}: is damaged: {error}. Start a new run") from None

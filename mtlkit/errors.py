@@ -5,7 +5,8 @@ MtlkitError
 │   └── RecipeError (2)     all faults of a recipe at once
 ├── PluginError (3)         a plugin that is missing, broken or in conflict
 ├── MissingError (4)        data, a file or a device that is not there or not readable
-│   └── CheckpointError (4) a checkpoint that is damaged or not to be trusted
+│   ├── CheckpointError (4) a checkpoint that is damaged or not to be trusted
+│   └── CacheError (4)      decoded samples that cannot be kept
 ├── DivergedError (5)       a loss that is no number any more
 └── InterruptedRun (130)    stopped by the user after saving
 """
@@ -44,6 +45,10 @@ class MissingError(MtlkitError):
 
 class CheckpointError(MissingError):
     """A checkpoint that is damaged, holds code, or lacks a part."""
+
+
+class CacheError(MissingError):
+    """Decoded samples that cannot be kept; the samples themselves may be good."""
 
 
 class DivergedError(MtlkitError):

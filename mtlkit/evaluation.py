@@ -15,7 +15,7 @@ from mtlkit.device import Placement, autocast, move
 from mtlkit.errors import Fault, suggest
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
-from mtlkit.structures import LABEL_UNIT, Batch, Losses, MetricSpec
+from mtlkit.structures import LABEL_UNIT, Batch, Counts, Losses, MetricSpec
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,29 @@ def keep_best_faults(recipe: Recipe) -> Iterator[Fault]:
         yield recipe.fault(("train", "keep_best", "mode"), message)
 
 
-def loss_values(losses: Losses, total: Tensor) -> dict[str, Tensor]:
-    """Return every loss of a batch under the name that it is logged by.
+def loss_names(recipe: Recipe) -> dict[str, str]:
+    """Return every name that a loss is logged by, parts before their sums, and its task.
+
+    The task of an edge is the one that it predicts.
+
+    Args:
+        recipe: the run.
+    """
+    names = {f"{task}/direct": task for task in recipe.tasks}
+    for edge in recipe.all_edges:
+        names["_to_".join(edge.key[:-1]) + f"/{edge.key[-1]}"] = edge.hops[-1]
+    names |= {f"{loss.task}/{loss.type_name()}": loss.task for loss in recipe.auxiliary_losses}
+    names |= {task: task for task in recipe.tasks}
+    return {f"loss/{name}": task for name, task in names.items()}
+
+
+def loss_values(losses: Losses) -> dict[str, Tensor]:
+    """Return every loss of a batch but the total, under the name that it is logged by.
 
     Args:
         losses: of the batch; tasks without any term are left out.
-        total: what the step minimises.
     """
-    values = {"loss/total": total}
-    values |= {f"loss/{n}": x.detach() for n, x in losses.tasks.items() if n in losses.present}
+    values = {f"loss/{n}": x.detach() for n, x in losses.tasks.items() if n in losses.present}
     return values | {f"loss/{name}": x for name, x in losses.terms.items()}
 
 
@@ -134,25 +148,53 @@ class Evaluation:
             task: _collection(specs).to(self.placement.device)
             for task, specs in task_metrics(self.recipe).items()
         }
-        sums: dict[str, Tensor] = {}
-        images: dict[str, int] = {}
+        means, tasks = _Means(), loss_names(self.recipe)
         for batch in batches:
             here = move(batch, self.placement.device)
             with autocast(self.placement):
                 losses = self.objective(here)
-            present = {n: x for n, x in losses.tasks.items() if n in losses.present}
-            total = self.balancer.total(present) if present else next(iter(losses.tasks.values()))
-            for name, value in loss_values(losses, total).items():
-                sums[name] = sums.get(name, 0) + value.double() * len(here.image)
-                images[name] = images.get(name, 0) + len(here.image)
+            counts = self.objective.counts(here)
+            for name, value in loss_values(losses).items():
+                means.add(name, value, _images(counts[tasks[name]], len(here.image)))
             for task, collection in metrics.items():
                 label = self.recipe.tasks[task].read(here)
                 if label is not None:
                     collection.update(losses.output.predictions[task], label)
-        found = {name: float(value) / images[name] for name, value in sums.items()}
+        found = self._losses(means)
         for task, collection in metrics.items():
             found |= _computed(task, collection)
         return found
+
+    def _losses(self, means: _Means) -> dict[str, float]:
+        """Return the mean losses, and the total of the tasks' means."""
+        found = means.all()
+        tasks = {n: found[f"loss/{n}"] for n in self.recipe.tasks if f"loss/{n}" in found}
+        if tasks:
+            found = {"loss/total": self.balancer.total(tasks)} | found
+        return {name: float(value) for name, value in found.items()}
+
+
+class _Means:
+    """Means of values by name, each weighed by images; nothing waits for the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.images: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor, images: Tensor) -> None:
+        """Count a value of some images."""
+        self.sums[name] = self.sums.get(name, 0) + value.double() * images
+        self.images[name] = self.images.get(name, 0) + images
+
+    def all(self) -> dict[str, Tensor]:
+        """Return the means, float64."""
+        return {name: total / self.images[name] for name, total in self.sums.items()}
+
+
+def _images(counts: Counts, batch: int) -> Tensor:
+    """Return how many images a loss is about: those with a label of its task, else all."""
+    labelled = counts.images.double()
+    return torch.where(labelled > 0, labelled, batch)
 
 
 def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollection:

@@ -8,21 +8,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def of_source(module: str) -> str:
-    """Return a hash of a module's source and of the private helpers (`_*.py`, `_*/`) beside it.
+def of_sources(modules: Iterable[str]) -> str:
+    """Return a hash of modules' sources and of the private helpers (`_*.py`, `_*/`) beside them.
 
     Args:
-        module: name of an imported module.
+        modules: names; those that are not imported, or have no file, are left out.
     """
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is None:
-        return ""
-    helpers = [p for p in Path(file).parent.glob("_*") if not p.name.startswith("__")]
-    sources = [source for p in helpers for source in ([p] if p.is_file() else p.rglob("*.py"))]
     total = hashlib.sha256()
-    for source in (Path(file), *sorted(sources)):
-        total.update(source.read_bytes())
+    for module in dict.fromkeys(modules):
+        file = getattr(sys.modules.get(module), "__file__", None)
+        for source in () if file is None else _with_helpers(Path(file)):
+            total.update(source.read_bytes())
     return total.hexdigest()[:16]
+
+
+def _with_helpers(file: Path) -> list[Path]:
+    helpers = [p for p in file.parent.glob("_*") if not p.name.startswith("__")]
+    sources = [source for p in helpers for source in ([p] if p.is_file() else p.rglob("*.py"))]
+    return [file, *sorted(sources)]
 
 
 def of_files(root: Path, files: Iterable[Path]) -> str:

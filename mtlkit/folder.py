@@ -21,7 +21,7 @@ from mtlkit.errors import CheckpointError, MissingError, RecipeError, UsageError
 from mtlkit.files import beside
 from mtlkit.recipe import Recipe
 
-MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers")
+MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers", "loader.cache")
 """What a resumed run may change; anything else makes it another recipe."""
 
 

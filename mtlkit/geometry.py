@@ -9,22 +9,30 @@ from torch.nn import functional
 from mtlkit.transforms import VOID, ClassMap, DepthMap, EdgeMap, NormalMap
 
 
-def points(depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """Return what every pixel shows, (3,H,W), in the camera's axes and the unit of depth.
+def points(
+    depth: Tensor, intrinsics: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+) -> Tensor:
+    """Return what every pixel shows, (3,H,W) float64, in the camera's axes and the unit of depth.
 
     Args:
         depth: along the optical axis, (1,H,W), float.
-        intrinsics: K, (3,3), for this size; pixel centres at whole numbers.
+        intrinsics: K, (3,3); pixel centres at whole numbers.
+        rows: where depth was sampled, (H,), in pixels of K; None: 0 to H − 1.
+        columns: the same across, (W,); None: 0 to W − 1.
     """
     z = depth.as_subclass(Tensor).double()
     height, width = z.shape[-2:]
-    down, across = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pixels = torch.stack([across, down, torch.ones_like(down)]).double()
-    rays = intrinsics.as_subclass(Tensor).double().inverse() @ pixels.flatten(1)
+    down = (torch.arange(height) if rows is None else rows).to(z)
+    across = (torch.arange(width) if columns is None else columns).to(z)
+    v, u = torch.meshgrid(down, across, indexing="ij")
+    pixels = torch.stack([u, v, torch.ones_like(u)])
+    rays = intrinsics.as_subclass(Tensor).to(z).inverse() @ pixels.flatten(1)
     return rays.view(3, height, width) * z
 
 
-def normals_from_depth(depth: Tensor, intrinsics: Tensor) -> NormalMap:
+def normals_from_depth(
+    depth: Tensor, intrinsics: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+) -> NormalMap:
     """Return the unit normals of the surface that depth describes, towards the camera.
 
     They are the cross product of the differences across the two neighbours on each axis, exact on
@@ -33,12 +41,16 @@ def normals_from_depth(depth: Tensor, intrinsics: Tensor) -> NormalMap:
     Args:
         depth: along the optical axis, (1,H,W), float, in any one unit; only finite values above 0
             are valid.
-        intrinsics: K, (3,3), for this size; a K of another size bends every surface.
+        intrinsics: K, (3,3), for these pixels; a K of another size bends every surface.
+        rows: where depth was sampled, (H,), in pixels of K, ascending without repeats; None: 0 to
+            H − 1. Depth that was resized to the nearest pixel was not sampled at the new centres:
+            half a pixel of the old ones off is degrees on a slanted wall.
+        columns: the same across, (W,); None: 0 to W − 1.
 
     Source: DenseMTL, arXiv 2206.08927, released code, which sums the cross products of neighbours
     (the same vector) and makes z positive; here axes are OpenCV's and z negative.
     """
-    at = functional.pad(points(depth, intrinsics), (1, 1, 1, 1), value=torch.nan)
+    at = functional.pad(points(depth, intrinsics, rows, columns), (1, 1, 1, 1), value=torch.nan)
     across = at[:, 1:-1, 2:] - at[:, 1:-1, :-2]
     down = at[:, 2:, 1:-1] - at[:, :-2, 1:-1]
     normal = functional.normalize(torch.linalg.cross(down, across, dim=0), dim=0, eps=1e-300)

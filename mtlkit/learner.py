@@ -12,7 +12,7 @@ import torch
 from mtlkit import checkpoint
 from mtlkit.device import Placement, autocast, move, restore_rng, rng_state, to_device
 from mtlkit.errors import CheckpointError, DivergedError
-from mtlkit.evaluation import loss_values
+from mtlkit.evaluation import loss_names, loss_values
 from mtlkit.gradients import Backward, Reach, last_shared
 from mtlkit.monitor import Monitor
 from mtlkit.objective import Objective, build_objective
@@ -46,7 +46,7 @@ class Learner:
         self.backward = Backward(self.balancer, last_shared(objective, reach))
         others = (objective.auxiliary_losses, self.balancer)
         self.optimizer = build_optimizer(recipe.optimizer, self.model, others)
-        self.monitor = Monitor(_loss_names(recipe), placement.device)
+        self.monitor = Monitor([*loss_names(recipe), "loss/total"], placement.device)
 
     def step(self, batches: Sequence[Batch], number: int, factor: float) -> Losses:
         """Take one optimizer step, and return the losses of the last batch.
@@ -65,7 +65,8 @@ class Learner:
             with autocast(self.placement):
                 losses: Losses = self.objective(here)
             total = self.backward(losses, 1 / len(batches))
-            self.monitor.add(loss_values(losses, total), number)
+            values = {"loss/total": total} if losses.present else {}
+            self.monitor.add(values | loss_values(losses), number)
         if self.recipe.train.clip is not None:
             clip_gradients(self.optimizer, self.recipe.train.clip)
         self.optimizer.step()
@@ -154,11 +155,3 @@ def _initialise(objective: Objective, recipe: Recipe) -> tuple[list[str], list[s
         return None
     source = checkpoint.find(Path(recipe.train.init_from))
     return checkpoint.load_partly(objective.model, checkpoint.load(source)["model"])
-
-
-def _loss_names(recipe: Recipe) -> list[str]:
-    """Return the names of all losses, parts before their sums."""
-    names = [f"{task}/direct" for task in recipe.tasks]
-    names += ["_to_".join(edge.key[:-1]) + f"/{edge.key[-1]}" for edge in recipe.all_edges]
-    names += [f"{loss.task}/{loss.type_name()}" for loss in recipe.auxiliary_losses]
-    return [f"loss/{name}" for name in (*names, *recipe.tasks, "total")]

@@ -7,6 +7,7 @@ error message and no signal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.camera import rewrapped
-from mtlkit.errors import MissingError
+from mtlkit.errors import CacheError
 
 _HEADER = struct.Struct("<II")  # checksum; 1 << 31 | which fields are there
 
@@ -37,13 +38,14 @@ class RamMemory:
     """Records in shared memory."""
 
     def __init__(self, count: int, size: int) -> None:
-        self.records = torch.zeros(count, size, dtype=torch.uint8)
         try:
+            self.records = torch.zeros(count, size, dtype=torch.uint8)
             self.records.share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            raise MissingError(
+            raise CacheError(
                 f"{count * size / 2**20:.0f} MiB of shared memory for samples cannot be had "
-                f"({str(error).splitlines()[0]}). Enlarge /dev/shm, or set loader.cache to disk"
+                f"({str(error).splitlines()[0][:200]}). Enlarge /dev/shm, or write "
+                "loader.cache: disk"
             ) from None
 
     def read(self, index: int) -> bytes:
@@ -81,7 +83,11 @@ class DiskMemory:
         Args:
             index: its number.
         """
-        return os.pread(self._open(), self.size, index * self.size)
+        file = self._open()
+        try:
+            return os.pread(file, self.size, index * self.size)
+        except OSError:  # made anew, as what is damaged
+            return b""
 
     def write(self, index: int, record: bytes) -> None:
         """Keep a record.
@@ -91,7 +97,7 @@ class DiskMemory:
             record: of the size given at construction.
 
         Raises:
-            MissingError: the disk is full or not writable.
+            CacheError: the disk is full or not writable.
         """
         rest, place = memoryview(record), index * self.size
         try:
@@ -110,8 +116,13 @@ class DiskMemory:
                 raise self._failed(error) from None
         return self._file
 
-    def _failed(self, error: OSError) -> MissingError:
-        return MissingError(
+    def __del__(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+
+    def _failed(self, error: OSError) -> CacheError:
+        return CacheError(
             f"{self.path}: cannot keep samples here ({error.strerror}). Set MTLKIT_CACHE to "
             "another folder, or loader.cache to none"
         )

@@ -234,19 +234,20 @@ def _validate(document: Document, plugins: Plugins) -> Recipe:
 
 def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
     """Yield what only the recipe as a whole can show: the core's sentences, then the plugins'."""
-    reads = frozenset(name for task in recipe.tasks.values() for name in task.reads)
-    for (i, key), message in problems_of(recipe.sets, reads):
-        yield document.fault((*recipe.place_of(i), key), message)
+    in_data = [
+        document.fault((*recipe.place_of(i), key), message)
+        for (i, key), message in problems_of(recipe.sets, recipe.wants)
+    ]
+    yield from in_data
     for message in graph_problems(list(recipe.tasks), recipe.all_edges):
         yield document.fault(("edges",), message)
-    offers = recipe.offers
+    labels = [name for name, spec in recipe.offers.items() if spec.is_label]
     for name, task in recipe.tasks.items():
-        for label in task.reads:
-            if label not in offers:
+        for label in () if in_data else task.reads:  # what is wrong there may be all of it
+            if label not in labels:
                 titles = " or ".join(repr(part.title) for part in recipe.sets)
-                labels = ", ".join(name for name, spec in offers.items() if spec.is_label)
                 message = f"reads the label {label!r}, which data set {titles} does not offer. "
-                yield document.fault(("tasks", name), f"{message}It offers: {labels}")
+                yield document.fault(("tasks", name), f"{message}It offers: {', '.join(labels)}")
     needs = type(recipe.architecture).uses_encoder
     if needs != (recipe.encoder is not None):
         word = "needs an encoder. Add one" if needs else "has its own. Remove the key"

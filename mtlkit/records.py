@@ -49,6 +49,7 @@ class EpochRecord:
         val: metrics and mean losses of the validation split.
         is_best: whether `train.keep_best` improved.
         skipped: how often samples were skipped in the epoch and its validation, by reason.
+        notes: what to know of it, a line each.
     """
 
     epoch: int
@@ -57,6 +58,7 @@ class EpochRecord:
     val: dict[str, float]
     is_best: bool
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,16 @@ def offers_of(sets: Sequence[Dataset]) -> dict[str, FieldSpec]:
     return found
 
 
-def problems_of(sets: Sequence[Dataset], reads: frozenset[str]) -> Iterator[tuple[Place, str]]:
+def problems_of(sets: Sequence[Dataset], wants: frozenset[str]) -> Iterator[tuple[Place, str]]:
     """Yield where and why data sets cannot be read together, or one not at all.
 
     Args:
         sets: in the recipe's order.
-        reads: names of the labels that tasks learn.
+        wants: names of the labels and extras that tasks read.
     """
     for i, part in enumerate(sets):
-        for key, message in _own_problems(part):
-            yield (i, key), message
-        yield from (((i, key), message) for key, message in _beside(part, sets[:i], reads))
+        found = list(_own_problems(part)) or list(_beside(part, sets[:i], wants))
+        yield from (((i, key), message) for key, message in found)
     given = [part.ratio is not None for part in sets]
     if any(given) and not (all(given) and len(sets) > 1):
         i = given.index(True)
@@ -49,14 +48,19 @@ def _own_problems(part: Dataset) -> Iterator[tuple[str, str]]:
         if name not in labels:
             yield "labels", f"no label is called {name!r}; {suggest(name, labels)}"
     for name in part.rename:
-        if name not in part.offers:
-            yield "rename", f"no label is called {name!r}; {suggest(name, part.offers)}"
+        if name not in labels:
+            yield "rename", f"no label is called {name!r}; {suggest(name, labels)}"
     names = [name for _, name in part.named]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield "rename", f"two labels would be called {name!r}. Rename one, or leave it out (labels)"
-    if part.labels_per_image is not None:
+    if "image" in names:
+        yield "rename", "image is the name of the image itself. Give the label another"
+    choice = part.labels_per_image
+    if choice is not None and choice.mode == "random_one" and "share" in choice.model_fields_set:
+        yield "labels_per_image", "share is about random_share. Remove it, or change the mode"
+    if choice is not None:
         here = [name for name, own in part.gives.items() if own in labels]
-        for name in _named(part.labels_per_image):
+        for name in _named(choice):
             if name not in here:
                 message = f"no label is called {name!r}; {suggest(name, here)}"
                 yield "labels_per_image", message
@@ -69,7 +73,7 @@ def _named(choice: LabelsPerImage) -> list[str]:
 
 
 def _beside(
-    part: Dataset, before: Sequence[Dataset], reads: frozenset[str]
+    part: Dataset, before: Sequence[Dataset], wants: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield what does not fit the data sets before it."""
     if not before:
@@ -81,7 +85,11 @@ def _beside(
         yield "size", f"differs from that of {before[0].title!r}. Write [{height}, {width}]"
     others = offers_of(before)
     for name, own in part.gives.items():
-        if name in reads and name in others and part.offers[own] != others[name]:
+        if name not in wants or others.get(name, part.offers[own]) == part.offers[own]:
+            continue
+        if part.offers[own].is_label:
             message = f"its label {name!r} differs from that of the data sets before it "
             message += "(kind, channels, classes or unit). Rename it here, or leave it out (labels)"
             yield "rename", message
+        else:
+            yield "type", f"its extra {name!r} has another form than that of the data sets before"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
-from mtlkit.fingerprint import of_source
+from mtlkit.fingerprint import of_sources
 from mtlkit.sections import LabelsPerImage
 from mtlkit.structures import FeatureSpec, FieldSpec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mtlkit.contracts.task import Task
     from mtlkit.recipe import Recipe
 
+_MAKE_LABELS = ("mtlkit.transforms", "mtlkit.camera", "mtlkit.geometry")
 Side = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -90,7 +91,10 @@ class Dataset(Plugin):
     size: tuple[Side, Side] = Field(description="height and width of the samples, in pixels")
     name: str = Field("", description="what it is called beside others; default: its type")
     ratio: float | None = Field(
-        None, gt=0, description="of the training samples, beside others; null: as many as it has"
+        None,
+        gt=0,
+        le=1e6,
+        description="of the training samples, beside others; null: as many as it has",
     )
     labels: tuple[str, ...] | None = Field(None, description="labels it gives; null: all")
     rename: dict[str, str] = Field({}, description="its name of a label: the name in this recipe")
@@ -119,14 +123,15 @@ class Dataset(Plugin):
     def fingerprint(self, split: str, wants: frozenset[str]) -> str:
         """Return what decides the samples beside the fields; keys the cache of decoded samples.
 
-        By default the source of the class's module and of private helpers beside it; what reads
-        files adds them (`mtlkit.fingerprint.of_files`).
+        By default the source of the modules of the class and its bases, of private helpers beside
+        them and of mtlkit's label kinds; what reads files adds them (`fingerprint.of_files`).
 
         Args:
             split: "train" or "val".
             wants: names of `offers` that the recipe uses.
         """
-        return of_source(type(self).__module__)
+        bases = [c for c in type(self).__mro__ if issubclass(c, Dataset) and c is not Dataset]
+        return of_sources([*(c.__module__ for c in bases), *_MAKE_LABELS])
 
     @property
     def title(self) -> str:

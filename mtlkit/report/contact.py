@@ -70,7 +70,7 @@ def _sheets(recipe: Recipe, survey: SplitSurvey) -> Iterator[Image.Image]:
     good = [one.index for one in survey.seen if not one.bad]
     samples = Samples([Part(look.title, look.data, look.names)], recipe.seed, "leave_out")
     collate = Collate(look.specs, look.dataset.size, [look.title])
-    batch = collate([samples[(0, good[i])] for i in spread(len(good), ROWS)])
+    batch = collate([samples[(0, good[i], 0)] for i in spread(len(good), ROWS)])
     if isinstance(batch, Batch):
         image = Group(look.title, {"image": as_bytes(thinned(batch.image))}, [])
         yield draw_sheet([image, *_groups(recipe, look, batch)], batch.indices)

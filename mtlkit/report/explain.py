@@ -31,7 +31,7 @@ def explain(recipe: Recipe) -> RenderableType:
     """
     checked = check_recipe(recipe)
     shared = checked.reach.shared
-    lines = [f"shared by two or more tasks: {len(shared)} parameters"]
+    lines = [f"shared by two or more tasks: {len(shared)} parameter tensors"]
     if checked.reach.last_shared is not None:
         lines.append(f"last shared weight: {checked.reach.last_shared.removeprefix('model.')}")
     edges: list[RenderableType] = [edge_table(recipe), ""] if recipe.edges else []

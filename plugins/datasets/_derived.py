@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,8 @@ from mtlkit.camera import Intrinsics
 from mtlkit.geometry import boundaries, normals_from_depth
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap, EdgeMap, NormalMap
+
+from ._maps import Maps
 
 BOUNDARY = FieldSpec(EdgeMap)
 NORMALS = FieldSpec(NormalMap, channels=3)
@@ -22,6 +25,7 @@ def with_derived(
     wants: frozenset[str],
     depth: DepthMap | None,
     camera: Intrinsics | None,
+    maps: Maps,
 ) -> dict[str, Tensor]:
     """Return what is wanted of a sample, with normals, boundary and camera where they can be had.
 
@@ -30,16 +34,37 @@ def with_derived(
         wants: names.
         depth: in metres, to derive normals from; None: unknown.
         camera: at the size of the labels.
+        maps: that they were read by; all files are of the image's size.
     """
     found = dict(sample)
     classes = found.get("segmentation")
     if "boundary" in wants and "boundary" not in found and isinstance(classes, ClassMap):
         found["boundary"] = boundaries(classes)
     if "normals" in wants and "normals" not in found and depth is not None and camera is not None:
-        found["normals"] = normals_from_depth(depth, camera)
+        found["normals"] = normals_of(depth, camera, maps, "image")
     if "camera" in wants and camera is not None:
         found["camera"] = camera
     return {name: value for name, value in found.items() if name in wants}
+
+
+def normals_of(depth: Tensor, camera: Intrinsics, maps: Maps, name: str) -> NormalMap:
+    """Return normals at the size of depth, derived from the pixels of the file that it shows.
+
+    Each pixel of the file counts once, where it lies: taken to be at the centres of the new size,
+    depth would bend slanted walls, and repeated pixels of a smaller file would be stairs.
+
+    Args:
+        depth: as read, (1,H,W), float, in any one unit.
+        camera: at this size.
+        maps: that depth was read by.
+        name: of its file, or of one of the same size.
+    """
+    (rows, first_rows, row_of), (columns, first_columns, column_of) = (
+        np.unique(at, return_index=True, return_inverse=True) for at in maps.sampled(name)
+    )
+    once = depth.as_subclass(Tensor)[:, first_rows][:, :, first_columns]
+    normals = normals_from_depth(once, camera, torch.from_numpy(rows), torch.from_numpy(columns))
+    return NormalMap(normals.as_subclass(Tensor)[:, row_of][:, :, column_of])
 
 
 def scalar(value: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +16,7 @@ from mtlkit.contracts import Dataset
 from mtlkit.errors import MissingError, UsageError, suggest
 from mtlkit.fingerprint import of_files
 
+from ._listing import contents, some
 from ._maps import Files, Maps
 
 SPLITS = ("train", "val")
@@ -87,6 +88,22 @@ class FileDataset(Dataset):
         files = [file for sample in self.find(split, wants) for file in sample.values()]
         return f"{super().fingerprint(split, wants)} {of_files(self.folder, files)}"
 
+    def complete(self, samples: Sequence[Files], cure: str) -> list[Files]:
+        """Return samples of which all files are there; label files only as `missing_labels` says.
+
+        Args:
+            samples: files of each.
+            cure: what to do about missing files, without the full stop.
+
+        Raises:
+            MissingError: an image is missing, a label that may not be, or one in every sample.
+        """
+        if self.missing_labels == "fail":
+            check_files(self.folder, samples, f"{cure}, or write missing_labels: allow")
+            return list(samples)
+        check_files(self.folder, [{"image": sample["image"]} for sample in samples], cure)
+        return without_missing(self.folder, samples, cure)
+
     def build_augmentation(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         """Return the augmentation."""
         return self.augment
@@ -153,6 +170,34 @@ def check_root(root: Path, what: str) -> None:
         )
 
 
+def check_folders(root: Path, folders: Collection[str], what: str, cure: str) -> None:
+    """Refuse a root that lacks folders; the message says what it holds instead.
+
+    Args:
+        root: the folder.
+        folders: below it.
+        what: it should hold, in words.
+        cure: what to do.
+
+    Raises:
+        MissingError: root, or a folder, is none.
+    """
+    check_root(root, what)
+    absent = [folder for folder in folders if not (root / folder).is_dir()]
+    if absent:
+        raise MissingError(f"{root}: lacks {', '.join(absent)}; it {contents(root)}. {cure}")
+
+
+def needed(wants: frozenset[str], made_of: Mapping[str, Collection[str]]) -> list[str]:
+    """Return which files wanted labels are read or derived from, sorted.
+
+    Args:
+        wants: names of labels and extras.
+        made_of: by what a file holds, the labels that are made of it.
+    """
+    return sorted(file for file, labels in made_of.items() if not wants.isdisjoint(labels))
+
+
 def check_files(root: Path, samples: Sequence[Files], cure: str) -> None:
     """Refuse samples whose files are not all there.
 
@@ -167,20 +212,32 @@ def check_files(root: Path, samples: Sequence[Files], cure: str) -> None:
     files = [path for sample in samples for path in sample.values()]
     absent = [path for path in files if not path.is_file()]
     if absent:
-        first = ", ".join(str(path.relative_to(root)) for path in absent[:3])
-        more = ", …" if len(absent) > 3 else ""
+        shown = some([str(path.relative_to(root)) for path in absent])
         raise MissingError(
-            f"{root}: {len(absent)} of {len(files)} files are missing: {first}{more}. {cure}"
+            f"{root}: {len(absent)} of {len(files)} files are missing: {shown}. {cure}"
         )
 
 
-def without_missing(samples: Sequence[Files]) -> list[Files]:
+def without_missing(root: Path, samples: Sequence[Files], cure: str) -> list[Files]:
     """Return the samples without the label files that do not exist; images are kept.
 
     Args:
+        root: their folder.
         samples: files of each.
+        cure: what to do where no sample has a label, without the full stop.
+
+    Raises:
+        MissingError: no sample has a file of some label, which then cannot be learned.
     """
-    return [
+    found: list[Files] = [
         {name: path for name, path in sample.items() if name == "image" or path.is_file()}
         for sample in samples
     ]
+    for name in {name: None for sample in samples for name in sample}:
+        if not any(name in sample for sample in found):
+            first = next(sample[name] for sample in samples if name in sample)
+            raise MissingError(
+                f"{root}: none of {len(samples)} images has a file of {name}; looked for "
+                f"{first.relative_to(root)} and the like. {cure}, or remove the tasks that need it"
+            )
+    return found

@@ -10,11 +10,11 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor
 
 from mtlkit.errors import suggest
-from mtlkit.geometry import boundaries, normals_from_depth
+from mtlkit.geometry import boundaries
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap
 
-from ._derived import BOUNDARY, NORMALS
+from ._derived import BOUNDARY, NORMALS, normals_of
 from ._folder_camera import Camera
 from ._folder_distances import DepthFiles, DisparityFiles
 from ._folder_labels import ClassFiles, EdgeFiles, NormalFiles, Part
@@ -68,7 +68,7 @@ class DerivedNormals(DerivedPart):
     def derive(self, label: Tensor, part: Part, camera: Camera | None, maps: Maps) -> Tensor:
         """Return normals of the label that they follow from; see `DerivedPart`."""
         assert isinstance(part, DepthFiles | DisparityFiles) and camera is not None
-        return normals_from_depth(part.depth(label, camera), camera.matrix(maps))
+        return normals_of(part.depth(label, camera), camera.matrix(maps), maps, self.source)
 
 
 class DerivedEdges(DerivedPart):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -16,15 +17,14 @@ from mtlkit.sections import Section
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import VOID, ClassMap, EdgeMap, NormalMap
 
+from ._axes import Axes, check_direction, in_camera_axes
 from ._derived import BOUNDARY, NORMALS
 from ._folder_camera import Camera
 from ._folder_maps import FolderMaps
 from ._folder_patterns import Fault, LabelPattern, raise_faults
 
 Number = Annotated[int, Field(ge=-65535, le=65535)]
-Axis = Literal["x", "-x", "y", "-y", "z", "-z"]
 _UNKNOWN = -1
-_AWAY = 0.25  # mean z of normals that no view has: even a floor seen while looking up stays below
 
 
 class Part(Section):
@@ -77,11 +77,16 @@ class ClassFiles(FilePart):
     classes: dict[str, tuple[Number, ...]] = Field(
         min_length=1, max_length=VOID, description="names in order, or names and their numbers"
     )
-    void: tuple[Number, ...] = Field((VOID,), description="numbers that stand for no class")
+    void: tuple[Number, ...] = Field((), description="numbers that stand for no class")
 
     @field_validator("classes", mode="before")
     @classmethod
     def _numbered(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple | dict):
+            no_names = [str(name) for name in given if str(name) in ("True", "False", "None")]
+            if no_names:  # keys of a mapping come as text
+                word = {"None": "null"}.get(no_names[0], no_names[0].lower())
+                raise ValueError(f"{word} is no text in YAML. Write it in quotes, '{word}'")
         if isinstance(given, list | tuple):
             twice = [name for name, count in Counter(map(str, given)).items() if count > 1]
             if twice:
@@ -122,17 +127,24 @@ class ClassFiles(FilePart):
         found = table[torch.where(is_inside, numbers - lowest, len(table) - 1).long()]
         is_unknown = found == _UNKNOWN
         if is_unknown.any():
-            strange = ", ".join(f"{n:g}" for n in sorted(set(numbers[is_unknown].tolist()))[:5])
-            raise MissingError(
-                f"{maps.files[name]}: holds {strange}, and data.maps.{name} knows "
-                f"{', '.join(map(str, sorted(known)[:20]))}. Add each to `classes`, such as "
-                "{car: [1, 2]}, or to `void`"
-            )
+            raise self._unknown(maps.files[name], name, numbers[is_unknown])
         return ClassMap(found.to(torch.uint8))
+
+    def _unknown(self, path: Path, name: str, numbers: Tensor) -> MissingError:
+        """Return the error for numbers without a meaning; it offers both that they can have."""
+        known = sorted([*self.void, *(n for several in self.classes.values() for n in several)])
+        strange = [f"{n:g}" for n in sorted(set(numbers.tolist()))[:5]]
+        void = ", ".join([*map(str, self.void), *strange])
+        return MissingError(
+            f"{path}: holds {', '.join(strange)}, and data.maps.{name} knows "
+            f"{', '.join(map(str, known[:20]))}. Where they stand for no class, write "
+            f"void: [{void}]; else give each to a class, such as classes: "
+            f"{{{list(self.classes)[-1]}: {strange[-1]}}}"
+        )
 
 
 class NormalFiles(FilePart):
-    """Unit normals: floats of .npy files, or bytes v of pictures, 2v/255 − 1.
+    """Unit normals: floats of .npy files, or bytes v of pictures, 2v/255 − 1; of 16 bits, /65535.
 
     `axes` says which of the files' axes, x, y and z in the order of their channels, are the
     camera's x (right), y (down) and z (forward). Normals point towards the camera, so its z is
@@ -140,16 +152,9 @@ class NormalFiles(FilePart):
     """
 
     kind: Literal["normals"] = "normals"
-    axes: tuple[Axis, Axis, Axis] = Field(
+    axes: Axes = Field(
         ("x", "y", "z"), description="the files' axes that are the camera's x, y and z, with signs"
     )
-
-    @field_validator("axes")
-    @classmethod
-    def _each_axis_once(cls, axes: tuple[Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis]:
-        if sorted(axis[-1] for axis in axes) != ["x", "y", "z"]:
-            raise ValueError("takes x, y and z, each once, with or without -. Write [x, -y, -z]")
-        return axes
 
     @property
     def spec(self) -> FieldSpec:
@@ -158,14 +163,8 @@ class NormalFiles(FilePart):
 
     def read(self, maps: FolderMaps, name: str, camera: Camera | None) -> NormalMap:
         """Return normals in the camera's axes; see `FilePart`."""
-        given = dict(zip("xyz", maps.vectors(name), strict=True))
-        normals = torch.stack([-given[a[-1]] if a[0] == "-" else given[a] for a in self.axes])
-        if normals[2].nanmean() > _AWAY:
-            raise MissingError(
-                f"{maps.files[name]}: its normals point away from the camera, with "
-                f"data.maps.{name}.axes: [{', '.join(self.axes)}]. Correct the signs; where y is "
-                "up in the files: [x, -y, -z]"
-            )
+        normals = in_camera_axes(maps.vectors(name), self.axes)
+        check_direction(normals, maps.files[name], f"data.maps.{name}.axes", self.axes)
         return NormalMap(normals.float())
 
 

@@ -16,19 +16,19 @@ from torchvision.transforms.v2 import functional
 from mtlkit.errors import MissingError
 from mtlkit.transforms import VOID, EdgeMap
 
-from ._maps import Files, Maps, load_array, unreadable
+from ._contents import DEEP, load_array, load_image, opened, read_picture
+from ._maps import Files, Maps
 
 _GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes of one number
-_WORDS = {"RGB": "colours", "RGBA": "colours and transparency", "P": "palette indices"}
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-    Image.DecompressionBombError,
-)
+_WITH_ALPHA = ("RGBA", "LA", "PA", "P")  # or that may have it
+_PHOTOS = ("RGB", "L", "1", "CMYK", "YCbCr", *_WITH_ALPHA)
+_TURNED = range(2, 9)  # EXIF orientations that are not "as it is"
+_WORDS = {
+    "RGB": "colours",
+    DEEP: "colours of 16 bits",
+    "RGBA": "colours and transparency",
+    "P": "palette indices",
+}
 
 
 class FolderMaps(Maps):
@@ -43,26 +43,13 @@ class FolderMaps(Maps):
         super().__init__(files, size, same="shape")
 
     def pixels(self) -> NDArray[np.generic]:
-        """Return the photo, (H,W,3), uint8; what is grey is so in three channels.
+        """Return the photo, (H,W,3): uint8, or float32 in [0,1] of an .npy file.
 
         Raises:
-            MissingError: it cannot be read, is to be shown turned, or has other channels.
+            MissingError: it cannot be read, is to be shown turned, or is no photo of 8 bits.
         """
         path = self.files["image"]
-        mode, values, turn = _decoded(path)
-        if turn != 1:
-            raise MissingError(
-                f"{path}: is to be shown turned (EXIF orientation {turn}), and its labels may or "
-                "may not be. Turn the pixels of all photos: magick mogrify -auto-orient FILES"
-            )
-        if mode == "L":
-            return np.stack([values] * 3, -1)
-        if mode != "RGB":
-            raise MissingError(
-                f"{path}: holds {_WORDS.get(mode, mode)}, and a photo is 8-bit RGB or grey. "
-                "Convert it, in Python: Image.open(file).convert('RGB').save(file)"
-            )
-        return values
+        return load_image(path) if path.suffix.lower() == ".npy" else _photo(path)
 
     def single(self, name: str, kind: Literal["classes", "distances"]) -> Tensor:
         """Return one number per pixel at the size that is asked for, (1,H,W), of the file's type.
@@ -72,9 +59,15 @@ class FolderMaps(Maps):
             kind: whether palette indices are numbers too.
 
         Raises:
-            MissingError: the file cannot be read, or holds several numbers a pixel.
+            MissingError: the file cannot be read, holds several numbers a pixel, or no distance.
         """
-        return _plain(self.fitted(name, self._one_channel(name, kind)))
+        values = self._one_channel(name, kind)
+        if kind == "distances" and not np.isfinite(values).any():
+            raise MissingError(
+                f"{self.files[name]}: holds no number that is finite, so no distance at all. Write "
+                "or copy this file again"
+            )
+        return _plain(self.fitted(name, values))
 
     def edges(self, name: str, threshold: float) -> EdgeMap:
         """Return edges; where a pixel stands for several, it is one if any of them is.
@@ -96,8 +89,9 @@ class FolderMaps(Maps):
     def vectors(self, name: str) -> Tensor:
         """Return unit vectors, (3,H,W) float64; NaN where the file has none.
 
-        Bytes v are 2v/255 − 1, other numbers themselves. No vector are three zeros in the file,
-        and what is off the length 1 by more than a tenth, as blends of neighbours are.
+        Bytes v are 2v/255 − 1, 16 bits of a picture 2v/65535 − 1, other numbers themselves. No
+        vector are three zeros in the file, and what is off the length 1 by more than a tenth, as
+        blends of neighbours are.
 
         Args:
             name: of the label.
@@ -106,14 +100,17 @@ class FolderMaps(Maps):
             MissingError: the file cannot be read, or most of it is no unit vector.
         """
         path = self.files[name]
-        values = load_array(path) if path.suffix.lower() == ".npy" else _decoded(path)[1]
+        is_array = path.suffix.lower() == ".npy"
+        values = load_array(path) if is_array else read_picture(path).values
         if values.ndim != 3 or values.shape[2] != 3:
             raise MissingError(
                 f"{path}: has shape {values.shape}, and normals are (height, width, 3). Save it "
                 "as 8-bit RGB, or as an .npy file of this shape"
             )
         raw = self.fitted(name, values)
-        vectors = raw.double() * 2 / 255 - 1 if raw.dtype == torch.uint8 else raw.double()
+        vectors = raw.double()
+        if raw.dtype == torch.uint8 or not is_array:
+            vectors = vectors * 2 / (255 if raw.dtype == torch.uint8 else 65535) - 1
         length = vectors.norm(dim=0)
         is_given = (raw != 0).any(0) & length.isfinite()
         is_unit = is_given & ((length - 1).abs() < 0.1)
@@ -138,7 +135,7 @@ class FolderMaps(Maps):
                 )
             return values
         allowed: Collection[str] = (*_GREY, "P") if kind == "classes" else _GREY
-        mode, values, _ = _decoded(path)
+        mode, values = read_picture(path)
         if mode not in allowed:
             raise MissingError(
                 f"{path}: holds {_WORDS.get(mode, mode)}, and a {name} file has one number a "
@@ -147,14 +144,33 @@ class FolderMaps(Maps):
         return values
 
 
-def _decoded(path: Path) -> tuple[str, NDArray[np.generic], int]:
-    """Return a picture's mode, its own numbers and how EXIF would turn it; 1: not at all."""
-    try:
-        with Image.open(path) as picture:
-            turn = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-            return picture.mode, np.array(picture), turn
-    except _UNREADABLE as error:
-        raise unreadable(path, error) from None
+def _photo(path: Path) -> NDArray[np.uint8]:
+    """Return a photo in colour, (H,W,3), in whatever form of 8 bits it is stored."""
+    with opened(path) as picture:
+        mode, turn = picture.mode, picture.getexif().get(ExifTags.Base.Orientation)
+        found = _in_colour(picture) if mode in _PHOTOS else None
+    if turn in _TURNED:
+        raise MissingError(
+            f"{path}: is to be shown turned (EXIF orientation {turn}), and its labels may or "
+            "may not be. Turn the pixels of all photos: magick mogrify -auto-orient FILES"
+        )
+    if found is None:
+        raise MissingError(
+            f"{path}: holds {_WORDS.get(mode, mode)}, and a photo has 8 bits a channel, in colour "
+            "or grey. Save it as 8-bit RGB"
+        )
+    if found.shape[2] == 4 and (found[..., 3] < 255).any():
+        raise MissingError(
+            f"{path}: holds transparency, so what is seen depends on what is behind. Put it on a "
+            "background, in Python: Image.open(file).convert('RGB').save(file)"
+        )
+    return found[..., :3]
+
+
+def _in_colour(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a photo, (H,W,3), or (H,W,4) where it may be transparent."""
+    mode = "RGBA" if picture.mode in _WITH_ALPHA else "RGB"
+    return np.array(picture if picture.mode == mode else picture.convert(mode))
 
 
 def _plain(values: Tensor) -> Tensor:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
-import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from mtlkit.errors import MissingError, nearest
-from mtlkit.sections import Section
+from mtlkit.errors import MissingError
 
 from ._files import SPLITS
-from ._maps import unreadable
+from ._folder_splits import Validation
+from ._listing import contents, some, visible
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+IMAGES = (*PHOTOS, ".npy")
 NUMBERS = (".png", ".tif", ".tiff", ".bmp", ".npy")  # what loses none
 Values = Mapping[str, str]
 """What the placeholders of one sample stand for."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
-_MOST_SHOWN = 3
 
 
 class Fault(NamedTuple):
@@ -83,8 +81,8 @@ def _checked(pattern: str, endings: Sequence[str]) -> str:
 
 def _photos(pattern: str) -> str:
     ending = Path(pattern).suffix
-    is_photo = ending.lower() in PHOTOS
-    _checked(pattern.removesuffix(ending) + ".png" if is_photo else pattern, PHOTOS)
+    is_image = ending.lower() in IMAGES
+    _checked(pattern.removesuffix(ending) + ".png" if is_image else pattern, IMAGES)
     return pattern
 
 
@@ -111,69 +109,9 @@ def filled(pattern: str, values: Values) -> str:
     return _PLACEHOLDER.sub(lambda match: values[match[1]], pattern)
 
 
-class Validation(Section):
-    """Which samples validate; the others train. One of `list`, `share` and `matching` says it.
-
-    `share` takes a sample if a hash of seed and name falls below it: its size is about the share,
-    and files that are added move no other between the splits. Neighbours in a video look alike: do
-    not part them by share.
-    """
-
-    list_file: str | None = Field(
-        None, alias="list", description="text file below root with a name a line: these validate"
-    )
-    train_list: str | None = Field(
-        None, description="beside list, the names that train; null: all others"
-    )
-    share: float | None = Field(None, gt=0, lt=1, description="of all samples, by chance")
-    seed: int = Field(0, ge=0, description="of that chance")
-    matching: str | None = Field(None, description="names such as scene7_* (* is any text)")
-
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> Validation:
-        given = [x for x in (self.list_file, self.share, self.matching) if x is not None]
-        if len(given) != 1:
-            raise ValueError("takes one of `list`, `share` and `matching`. Give exactly one")
-        if self.train_list is not None and self.list_file is None:
-            raise ValueError("train_list goes with `list`. Add the list of what validates")
-        return self
-
-    def parted(self, root: Path, names: Sequence[str]) -> dict[str, list[str]]:
-        """Return the names of each split, in their order.
-
-        Args:
-            root: folder of the lists.
-            names: of all samples, sorted.
-
-        Raises:
-            MissingError: a list cannot be read, names what is not there, or what the other names.
-        """
-        if self.list_file is None:
-            val = {name for name in names if self._validates(name)}
-        else:
-            val = set(_listed(root, "list", self.list_file, names))
-        train = set(names) - val
-        if self.train_list is not None:
-            train = set(_listed(root, "train_list", self.train_list, names))
-            both = sorted(train & val)
-            if both:
-                raise MissingError(
-                    f"data.val: {self.list_file} and {self.train_list} share {some(both)}. Name "
-                    "every sample in one of the two"
-                )
-        return {
-            "train": [name for name in names if name in train],
-            "val": [name for name in names if name in val],
-        }
-
-    def _validates(self, name: str) -> bool:
-        if self.share is None:
-            return fnmatch.fnmatchcase(name, self.matching or "")
-        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") < self.share * 2**64
-
-
-def samples_of(root: Path, pattern: str, val: Validation | None) -> dict[str, list[Values]]:
+def samples_of(
+    root: Path, pattern: str, labels: Sequence[str], val: Validation | None
+) -> dict[str, list[Values]]:
     """Return the samples of each split, sorted by name.
 
     A name is what the placeholders but {split} stand for, joined by "/". Files that are hidden are
@@ -182,38 +120,77 @@ def samples_of(root: Path, pattern: str, val: Validation | None) -> dict[str, li
     Args:
         root: the folder of all.
         pattern: of images.
+        labels: patterns of labels, which may be beside the images.
         val: which validate; None: {split} in the pattern says it.
 
     Raises:
-        MissingError: a list cannot be used, or files differ in capital letters alone.
+        MissingError: a list cannot be used, or photos would be left out.
     """
     if val is None:
-        return {s: list(_found(root, pattern, s).values()) for s in SPLITS}
-    found = _found(root, pattern, "")
+        return {s: list(_found(root, pattern, labels, s).values()) for s in SPLITS}
+    found = _found(root, pattern, labels, "")
     if not found:
         return {split: [] for split in SPLITS}
     parted = val.parted(root, list(found))
     return {split: [found[name] for name in names] for split, names in parted.items()}
 
 
-def _found(root: Path, pattern: str, split: str) -> dict[str, Values]:
+def _found(root: Path, pattern: str, labels: Sequence[str], split: str) -> dict[str, Values]:
     """Return what the placeholders of each image stand for, by its name, sorted."""
     pattern = pattern.replace("{split}", split)
-    ending = Path(pattern).suffix
-    literals = _PLACEHOLDER.split(pattern.removesuffix(ending))[::2]
+    literals = _PLACEHOLDER.split(_bare(pattern))[::2]
     wild = re.sub(r"\*+", "*", "*".join(map(glob.escape, literals)))
-    paths = [path.relative_to(root).as_posix() for path in root.glob(f"{wild}.*")]
-    expression = _expression(pattern)
-    loosely = [path for path in paths if re.fullmatch(expression, path, re.IGNORECASE)]
-    matches = [re.fullmatch(expression, path) for path in loosely]
-    values = [match.groupdict() for match in matches if match is not None]
-    if 0 < len(values) < len(loosely):
-        other = [p for p, match in zip(loosely, matches, strict=True) if match is None]
+    paths = [path.relative_to(root).as_posix() for path in visible(root, f"{wild}.*")]
+    matches = {path: re.fullmatch(_expression(pattern), path) for path in paths}
+    values = {path: match.groupdict() for path, match in matches.items() if match is not None}
+    if values:
+        others = [path for path in paths if path not in values]
+        _check_left_out(pattern, set(values), others, [p.replace("{split}", split) for p in labels])
+    in_order = sorted(values.values(), key=_ordered)
+    return {"/".join(v.values()): {**v, "split": split} for v in in_order}
+
+
+def _check_left_out(
+    pattern: str, taken: Collection[str], others: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Refuse photos beside those that match, which differ from the pattern in its ending or case.
+
+    Labels are none, nor is what belongs to a photo that is taken, such as its thumbnail.
+    """
+    in_capitals = re.compile(_expression(pattern), re.IGNORECASE)
+    like = [path for path in others if in_capitals.fullmatch(path)]
+    if like:
         raise MissingError(
-            f"data.images: {len(other)} files differ from {pattern} in capital letters alone and "
-            f"would be left out: {some(sorted(other))}. Rename them"
+            f"data.images: {len(like)} files differ from {pattern} in capital letters alone and "
+            f"would be left out: {some(like)}. Rename them"
         )
-    return {"/".join(v.values()): {**v, "split": split} for v in sorted(values, key=_ordered)}
+    stem = re.compile(_expression(_bare(pattern)))
+    stems = set(map(_bare, taken))
+    of_labels = [re.compile(_expression(label)) for label in labels]
+    left_out = [
+        path
+        for path in others
+        if Path(path).suffix.lower() in PHOTOS
+        and stem.fullmatch(_bare(path))
+        and not _belongs(_bare(path), stems)
+        and not any(label.fullmatch(path) for label in of_labels)
+    ]
+    if left_out:
+        raise MissingError(
+            f"data.images: {len(left_out)} photos have another ending than {pattern} and would be "
+            f"left out: {some(left_out)}. Rename or convert them, move them away, or read them as "
+            "a second data set"
+        )
+
+
+def _bare(path: str) -> str:
+    return Path(path).with_suffix("").as_posix()
+
+
+def _belongs(bare: str, stems: Collection[str]) -> bool:
+    """Return whether a name is one of others, or goes on after it, as a_mask does after a."""
+    ends = [len(bare), *(match.start() for match in re.finditer(r"[_.-]", bare))]
+    return any(bare[:end] in stems for end in ends)
 
 
 def _ordered(values: Values) -> tuple[str, ...]:
@@ -228,36 +205,9 @@ def _expression(pattern: str) -> str:
         elif part in seen:
             expression += f"(?P={part})"
         else:
-            not_hidden = r"(?!\.)" if expression[-1:] in ("", "/") else ""
-            expression += f"{not_hidden}(?P<{part}>[^/]+)"
+            expression += f"(?P<{part}>[^/]+)"
             seen.add(part)
     return expression
-
-
-def _listed(root: Path, key: str, file: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield the names that a file lists."""
-    path = root / file
-    if not path.is_file():
-        raise MissingError(f"data.val.{key}: {path} is no file. Give one with a name a line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise MissingError(f"data.val.{key}: {unreadable(path, error)}") from None
-    known, seen = set(names), set()
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
-        if not name:
-            continue
-        if name not in known:
-            like = nearest(name.rsplit(".", 1)[0], names) or f"one is {names[0]!r}. "
-            raise MissingError(
-                f"{path}:{number}: no image is called {name!r}; {like}Write what {{id}} stands "
-                "for, without folder and ending"
-            )
-        if name in seen:
-            raise MissingError(f"{path}:{number}: {name!r} is there twice. Remove one")
-        seen.add(name)
-        yield name
 
 
 def nothing_matches(root: Path, key: str, pattern: str) -> MissingError:
@@ -270,24 +220,12 @@ def nothing_matches(root: Path, key: str, pattern: str) -> MissingError:
     """
     folder = root
     for part in Path(pattern).parts[:-1]:
-        inside = sorted(p for p in folder.glob("*") if p.is_dir()) if "{" in part else []
+        inside = [p for p in visible(folder, "*") if p.is_dir()] if "{" in part else []
         following = inside[0] if inside else folder / part
         if not following.is_dir():
             break
         folder = following
-    entries = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
-    holds = f"holds {some(entries)}" if entries else "is empty"
     return MissingError(
-        f"{key}: no file of {root} is called {pattern}; {folder} {holds}. Correct the pattern, or "
-        "add the files"
+        f"{key}: no file of {root} is called {pattern}; {folder} {contents(folder)}. Correct the "
+        "pattern, or add the files"
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are.
-
-    Args:
-        names: any.
-    """
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return ", ".join(names[:_MOST_SHOWN]) + more

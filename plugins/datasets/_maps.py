@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
@@ -19,21 +17,8 @@ from mtlkit.camera import Intrinsics
 from mtlkit.errors import MissingError
 from mtlkit.transforms import ClassMap
 
-Kind = Literal["8-bit RGB", "8-bit grey", "16-bit RGB", "16-bit grey", "float"]
-_KINDS: dict[str, Kind] = {  # by Pillow's mode
-    "RGB": "8-bit RGB",
-    "L": "8-bit grey",
-    "P": "8-bit grey",  # the numbers are indices into a palette
-    "I;16": "16-bit grey",
-    "I;16B": "16-bit grey",
-    "I": "16-bit grey",  # Pillow below 11
-    "F": "float",
-}
-_HIGH_BYTES, _LOW_BYTES = "RGB;16B", "RGB;16L"  # Pillow's raw modes: which bytes of a PNG it takes
-_UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, RuntimeError),
-    Image.DecompressionBombError,  # a damaged header may tell any size
-)
+from ._contents import Kind, decoded, load_array, load_image
+
 Files = Mapping[str, Path]
 """The files of one sample, by what they hold; "image" among them."""
 
@@ -55,6 +40,7 @@ class Maps:
     ) -> None:
         self.files, self.size, self.same = files, size, same
         self.source_size: tuple[int, int] | None = None
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def __contains__(self, name: str) -> bool:
         """Return whether the sample has a file of this name."""
@@ -83,7 +69,7 @@ class Maps:
     def pixels(self) -> NDArray[np.generic]:
         """Return the image's own pixels, (H,W,3): uint8, or float32 in [0,1]."""
         path = self.files["image"]
-        return _load_image(path) if path.suffix == ".npy" else decoded(path, "8-bit RGB")
+        return load_image(path) if path.suffix == ".npy" else decoded(path, "8-bit RGB")
 
     def numbers(self, name: str, *kinds: Kind) -> Tensor:
         """Return a picture's own numbers, (C,H,W); uint8, int32 or float32.
@@ -113,14 +99,26 @@ class Maps:
             MissingError: they are not of the image's size.
         """
         self.agree(name, values)
-        rows, columns = (
-            ((2 * np.arange(new) + 1) * old) // (2 * new)
-            for new, old in zip(self.size, values.shape[:2], strict=True)
-        )
+        rows, columns = map(_nearest, self.size, values.shape[:2])
         kept = values[rows[:, None], columns]
         return torch.from_numpy(
             np.ascontiguousarray(kept.reshape(*self.size, -1).transpose(2, 0, 1))
         )
+
+    def sampled(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return where the source's pixels that are shown lie, rows (H,) and columns (W,).
+
+        They are in pixels of the size that is asked for, as those of `intrinsics`: up to half a
+        pixel of the source off 0, 1, 2 and so on. Where the source is smaller, they repeat.
+
+        Args:
+            name: of a file that was read.
+        """
+        rows, columns = (
+            (_nearest(new, old) + 0.5) * new / old - 0.5
+            for new, old in zip(self.size, self._sizes[name], strict=True)
+        )
+        return rows, columns
 
     def classes(self, name: str, ids: Tensor, table: NDArray[np.uint8]) -> ClassMap:
         """Return the classes of ids.
@@ -172,7 +170,7 @@ class Maps:
         Raises:
             MissingError: they are not of the image's size.
         """
-        height, width = values.shape[:2]
+        height, width = self._sizes[name] = values.shape[:2]
         if self.source_size is None:
             self.source_size = (height, width)
         h, w = self.source_size
@@ -186,78 +184,7 @@ class Maps:
             )
 
 
-def decoded(path: Path, *kinds: Kind) -> NDArray[np.generic]:
-    """Return a picture's own numbers, (H,W) or (H,W,3); uint8, int32 or float32.
-
-    Args:
-        path: the file.
-        kinds: what it may hold.
-
-    Raises:
-        MissingError: it cannot be read, or is of another kind.
-    """
-    try:
-        with Image.open(path) as picture:
-            is_deep = bool(picture.tile) and picture.tile[0][3] == _HIGH_BYTES
-            found = "16-bit RGB" if is_deep else _KINDS.get(picture.mode, picture.mode)
-            values = np.array(picture)
-        if is_deep:
-            values = values.astype(np.int32) << 8 | _low_bytes(path)
-    except _UNREADABLE as error:
-        raise unreadable(path, error) from None
-    if found not in kinds:
-        raise MissingError(
-            f"{path}: holds {found} pixels, expected {' or '.join(kinds)}. "
-            "Unpack the official file again"
-        )
-    return values.astype(np.int32) if found == "16-bit grey" else values
-
-
-def _low_bytes(path: Path) -> NDArray[np.uint8]:
-    """Return the lower half of each number of a 16-bit RGB picture, (H,W,3); Pillow drops it."""
-    with Image.open(path) as picture:
-        name, box, offset, _ = picture.tile[0]
-        picture.tile = [(name, box, offset, _LOW_BYTES)]  # type: ignore[list-item]
-        return np.array(picture)
-
-
-def load_array(path: Path) -> NDArray[np.generic]:
-    """Return the array of an .npy file, with two or three axes, in numbers that torch has.
-
-    Args:
-        path: the file; it may not hold objects.
-
-    Raises:
-        MissingError: it cannot be read, or is of another form.
-    """
-    try:
-        values: NDArray[np.generic] = np.load(path, allow_pickle=False)
-    except (*_UNREADABLE, MemoryError) as error:  # a damaged header may ask for any size
-        raise unreadable(path, error) from None
-    if not isinstance(values, np.ndarray) or values.ndim not in (2, 3) or not values.size:
-        raise MissingError(f"{path}: must hold an array (H,W) or (H,W,C). Write it again")
-    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
-        raise MissingError(f"{path}: holds {values.dtype}, expected numbers. Write it again")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def unreadable(path: Path, error: BaseException) -> MissingError:
-    """Return the error for a file that cannot be decoded.
-
-    Args:
-        path: the file.
-        error: what was raised.
-    """
-    cause = (str(error) or type(error).__name__).splitlines()[0].replace(f" {str(path)!r}", "")
-    return MissingError(f"{path}: cannot be read ({cause}). Unpack or copy this file again")
-
-
-def _load_image(path: Path) -> NDArray[np.float32]:
-    values = load_array(path)
-    least, most = values.min(), values.max()  # both NaN if any is
-    if values.dtype.kind != "f" or not (least >= 0 and most <= 1):
-        raise MissingError(
-            f"{path}: holds {values.dtype} from {least} to {most}, expected floats in [0,1]. "
-            "Divide 8-bit numbers by 255, or copy this file again"
-        )
-    return values.astype(np.float32)
+def _nearest(new: int, old: int) -> NDArray[np.int64]:
+    """Return which of `old` pixels each of `new` ones shows, (new,), ascending."""
+    shown: NDArray[np.int64] = ((2 * np.arange(new) + 1) * old) // (2 * new)
+    return shown

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mtlkit.errors import MissingError
 
+from ._listing import read_names, some, visible
 from ._maps import Files
 
 Layout = Literal["mat", "npy", "png"]
@@ -25,6 +26,7 @@ _PNG_PATTERNS = {  # the first that is there
     "normals": ("normals/{}.npy", "normals/{}.png"),
     "boundary": ("edge/{}.npy", "edge/{}.png"),
 }
+_ENDINGS = (".jpg", ".jpeg", ".png", ".npy", ".mat")
 
 
 def fitting_layouts(root: Path) -> list[Layout]:
@@ -75,7 +77,7 @@ def npy_files(root: Path, split: str, labels: Collection[str]) -> list[Files]:
     for label in sorted(labels):
         choices = [root / split / name for name in _NPY_FOLDERS[label]]
         folders[label] = next((path for path in choices if path.is_dir()), choices[0])
-    names = {name for folder in folders.values() for name in _arrays(folder)}
+    names = {path.name for folder in folders.values() for path in visible(folder, "*.npy")}
     if not names:
         raise MissingError(
             f"{folders['image']}: holds no *.npy. Unpack MTAN's copy of NYUv2 into {root}, or "
@@ -111,7 +113,7 @@ def png_files(root: Path, split: str, labels: Collection[str]) -> list[Files]:
         if shared:
             raise MissingError(
                 f"{lists[split]}: shares {len(shared)} names with {other.name}: "
-                f"{', '.join(shared[:3])}. Remove them from one of the lists"
+                f"{some(shared)}. Remove them from one of the lists"
             )
     choices = {"image": _PNG_PATTERNS["image"]} | {x: _PNG_PATTERNS[x] for x in sorted(labels)}
     return [
@@ -126,31 +128,18 @@ FINDERS: Mapping[str, Callable[[Path, str, Collection[str]], list[Files]]] = {
 }
 
 
-def _arrays(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*.npy") if not path.name.startswith(".")]
-
-
 def _listed(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise MissingError(
-            f"{path}: cannot be read ({cause}). Write the samples' names into it, one a line"
-        ) from None
-    names = [line.strip() for line in lines if line.strip()]
+    """Return the names of a list after a check that they are names of files without ending."""
+    names = read_names(path)
     if not names:
         raise MissingError(f"{path}: lists no sample. Write the samples' names into it, one a line")
-    strange = [name for name in names if Path(name).name != name or "\0" in name]
-    if strange:
-        raise MissingError(
-            f"{path}: lists {strange[0]!r}, expected a file's name without folder and ending. "
-            "Remove what is before and behind it"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MissingError(f"{path}: lists {twice!r} more than once. Remove the repetition")
-    return names
+    for name, line in names.items():
+        if name != Path(name).name or name.lower().endswith(_ENDINGS):
+            raise MissingError(
+                f"{path}:{line}: {name!r} is no file's name without folder and ending. Remove what "
+                "is before and behind it, in every line"
+            )
+    return list(names)
 
 
 def _first(root: Path, patterns: tuple[str, ...], name: str) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
@@ -12,14 +10,15 @@ from mtlkit.camera import Intrinsics
 from mtlkit.errors import MissingError
 from mtlkit.transforms import VOID, ClassMap, DepthMap, EdgeMap, NormalMap
 
-from ._maps import Maps, decoded, load_array
+from ._axes import Axes, check_direction, in_camera_axes
+from ._contents import decoded, load_array
+from ._maps import Maps
 from ._nyuv2_labels import CLASSES, Classes, forty_to_class
 
-Axis = Literal["x", "-x", "y", "-y", "z", "-z"]
-Axes = tuple[Axis, Axis, Axis]
-
-# Source: the toolbox of NYUv2, camera_params.m, colour camera; 480×640 pixels.
-KINECT = ((518.85790117450188, 0, 325.58244941119034), (0, 519.46961112127485, 253.73616633400465))
+# Source: the toolbox of NYUv2, camera_params.m, colour camera; 480×640 pixels. Its code projects
+# with meshgrid(1:640, 1:480), so that cx and cy count from 1; pixel centres here count from 0.
+_CX, _CY = 325.58244941119034 - 1, 253.73616633400465 - 1
+KINECT = ((518.85790117450188, 0, _CX), (0, 519.46961112127485, _CY))
 KINECT_SIZE = (480, 640)
 _LONGEST = 1.05  # of a normal in an array: resizing shortens unit vectors, nothing lengthens them
 _LENGTHS = (0.5, 1.5)  # of a normal in a picture; grey (no direction) and black lie outside
@@ -49,22 +48,24 @@ def read_labels(maps: Maps, classes: Classes, axes: Axes) -> dict[str, Tensor]:
 
 
 def depth_map(maps: Maps, values: Tensor) -> DepthMap:
-    """Return depth in metres, (1,H,W); 0 is invalid.
+    """Return depth in metres, (1,H,W); 0, NaN and infinity are invalid.
 
     Args:
         maps: knows the file of "depth".
         values: of the file, (1,H,W).
 
     Raises:
-        MissingError: a value is no depth.
+        MissingError: a value is negative, or none is finite.
     """
     depth = _of_channels(maps, "depth", values, 1).float()
-    if not (depth.isfinite() & (depth >= 0)).all():
+    is_finite = depth.isfinite()
+    if (is_finite & (depth < 0)).any() or not is_finite.any():
+        what = "depth that is negative" if is_finite.any() else "no depth that is finite"
         raise MissingError(
-            f"{maps.files['depth']}: holds depth that is negative or not finite; expected metres, "
-            "0 where it is not known. Write or copy this file again"
+            f"{maps.files['depth']}: holds {what}; expected metres, 0 or NaN where it is not "
+            "known. Write or copy this file again"
         )
-    return DepthMap(depth.masked_fill(depth == 0, torch.nan))
+    return DepthMap(depth.masked_fill(~is_finite | (depth == 0), torch.nan))
 
 
 def kinect(maps: Maps) -> Intrinsics:
@@ -122,19 +123,9 @@ def _normals(maps: Maps, axes: Axes) -> NormalMap:
         vectors = 2 * maps.numbers("normals", "8-bit RGB").double() / 255 - 1
         length = vectors.norm(dim=0)
         is_valid = (length > _LENGTHS[0]) & (length < _LENGTHS[1])
-    turned = torch.stack([_component(vectors, axis) for axis in axes])
-    unit = (turned / length).masked_fill(~is_valid, torch.nan)
-    if (unit[2] > 0).sum() > (unit[2] < 0).sum():
-        raise MissingError(
-            f"{path}: most normals point away from the camera if its axes are the files' "
-            f"{', '.join(axes)}. Write what they are as normal_axes, for example [x, -y, -z]"
-        )
+    unit = (in_camera_axes(vectors, axes) / length).masked_fill(~is_valid, torch.nan)
+    check_direction(unit, path, "data.normal_axes", axes)
     return NormalMap(unit.float())
-
-
-def _component(vectors: Tensor, axis: Axis) -> Tensor:
-    component = vectors["xyz".index(axis[-1])]
-    return -component if axis.startswith("-") else component
 
 
 def _boundary(maps: Maps) -> EdgeMap:

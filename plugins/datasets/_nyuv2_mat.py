@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mtlkit.errors import MissingError
 
+from ._contents import unreadable
 from ._files import check_files
-from ._maps import Files, Maps, unreadable
+from ._maps import Files, Maps
 from ._nyuv2_labels import Classes, forty_to_class
 from ._nyuv2_layouts import MAT
 

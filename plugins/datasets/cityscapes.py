@@ -23,9 +23,11 @@ from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap, DisparityMap
 
 from ._cityscapes_labels import LABELS, Classes, ClassMapName, class_names, label_to_class
+from ._contents import unreadable
 from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar, with_derived
-from ._files import FileDataset, check_files, check_root, check_split, without_missing
-from ._maps import Files, Maps, unreadable
+from ._files import FileDataset, check_folders, check_split, needed
+from ._listing import visible
+from ._maps import Files, Maps
 
 if TYPE_CHECKING:
     from mtlkit.contracts import Dataset
@@ -101,22 +103,24 @@ class Cityscapes(FileDataset):
             MissingError: a folder or files are not there; the message says which.
         """
         check_split(split)
-        patterns = {name: _PATTERNS[name] for name in sorted(self._needs(wants))}
-        _check_folders(self.folder, split, [_IMAGE, *patterns.values()])
-        images = sorted(self.folder.glob(_IMAGE.format(split=split, city="*", name="*")))
+        root, patterns = self.folder, {name: _PATTERNS[name] for name in self._needs(wants)}
+        tops = [pattern.split("/", 1)[0] for pattern in (_IMAGE, *patterns.values())]
+        cure = (
+            f"Unpack {', '.join(_PACKAGES[top] for top in tops)} of cityscapes-dataset.com into "
+            "one folder, and give it"
+        )
+        what = "leftImg8bit, gtFine and disparity"
+        check_folders(root, [f"{top}/{split}" for top in tops], what, cure)
+        images = visible(root, _IMAGE.format(split=split, city="*", name="*"))
         if not images:
             raise MissingError(
-                f"{self.folder / 'leftImg8bit' / split}: holds no */*_leftImg8bit.png. Unpack "
-                f"{_PACKAGES['leftImg8bit']} of cityscapes-dataset.com into {self.folder}"
+                f"{root / 'leftImg8bit' / split}: holds no */*_leftImg8bit.png. Unpack "
+                f"{_PACKAGES['leftImg8bit']} of cityscapes-dataset.com into {root}"
             )
-        samples = [_beside(image, self.folder, split, patterns) for image in images]
+        samples = [_beside(image, root, split, patterns) for image in images]
         if wants & {"camera", "depth_at_one"}:  # extras, which an image may lack
-            samples = [_with_camera(sample, self.folder, split) for sample in samples]
-        if self.missing_labels == "allow":
-            samples = without_missing(samples)
-        cure = "Unpack the archives again, or write missing_labels: allow"
-        check_files(self.folder, samples, cure)
-        return samples
+            samples = [_with_camera(sample, root, split) for sample in samples]
+        return self.complete(samples, "Unpack the archives again")
 
     def read(self, maps: Maps, wants: frozenset[str]) -> dict[str, Tensor]:
         """Return the labels and extras of one image.
@@ -138,9 +142,9 @@ class Cityscapes(FileDataset):
         at_one = None if camera is None else camera.focal_baseline / _STEPS
         sample |= self._distances(disparity, at_one)
         if camera is None or at_one is None:
-            return with_derived(sample, wants, None, None)
+            return with_derived(sample, wants, None, None, maps)
         depth = None if disparity is None else metres(disparity, at_one)
-        return with_derived(sample, wants, depth, camera.matrix(maps))
+        return with_derived(sample, wants, depth, camera.matrix(maps), maps)
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
         """Yield a sentence where the class map has no say.
@@ -151,14 +155,15 @@ class Cityscapes(FileDataset):
         if self.class_map != "category" and self.classes != 7:
             yield f"class_map: {self.class_map} is about 7 classes. Write classes: 7, or remove it"
 
-    def _needs(self, wants: frozenset[str]) -> set[str]:
+    def _needs(self, wants: frozenset[str]) -> list[str]:
         """Return the files that wanted labels are read or derived from."""
-        needs = {"labels"} if wants & {"segmentation", "boundary"} else set()
-        if "depth" in wants:
-            needs |= {"disparity"} if self.depth == "disparity" else {"disparity", "camera"}
-        if "normals" in wants:
-            needs |= {"disparity", "camera"}
-        return needs
+        of_camera = ("normals",) if self.depth == "disparity" else ("depth", "normals")
+        made_of = {
+            "labels": ("segmentation", "boundary"),
+            "disparity": ("depth", "normals"),
+            "camera": of_camera,
+        }
+        return needed(wants, made_of)
 
     def _distances(self, disparity: DisparityMap | None, at_one: float | None) -> dict[str, Tensor]:
         """Return `depth` and `depth_at_one`, as far as they are known.
@@ -232,18 +237,6 @@ def _with_camera(sample: Files, root: Path, split: str) -> Files:
     """Return the files with that of the camera, if there is one."""
     files = _beside(sample["image"], root, split, {"camera": _PATTERNS["camera"]})
     return {**sample, **files} if files["camera"].is_file() else sample
-
-
-def _check_folders(root: Path, split: str, patterns: Sequence[str]) -> None:
-    check_root(root, "leftImg8bit, gtFine and disparity")
-    tops = [pattern.split("/", 1)[0] for pattern in patterns]
-    absent = [top for top in tops if not (root / top / split).is_dir()]
-    if absent:
-        folders = ", ".join(f"{top}/{split}" for top in absent)
-        archives = ", ".join(_PACKAGES[top] for top in absent)
-        raise MissingError(
-            f"{root}: lacks {folders}. Unpack {archives} of cityscapes-dataset.com there"
-        )
 
 
 @hookimpl

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -22,14 +24,14 @@ from ._folder_maps import FolderMaps
 from ._folder_patterns import (
     Fault,
     ImagePattern,
-    Validation,
     filled,
     nothing_matches,
     placeholders,
     raise_faults,
     samples_of,
-    some,
 )
+from ._folder_splits import Validation
+from ._listing import some
 from ._maps import Files, Maps
 
 if TYPE_CHECKING:
@@ -88,6 +90,11 @@ class Folder(FileDataset):
             offers["depth_at_one"] = DEPTH_AT_ONE
         return offers
 
+    @property
+    def image_dtype(self) -> torch.dtype:
+        """Type of the images: float32 in [0,1] of .npy files, else uint8."""
+        return torch.float32 if Path(self.images).suffix.lower() == ".npy" else torch.uint8
+
     def find(self, split: str, wants: frozenset[str]) -> Sequence[Files]:
         """Return the files of the images that the pattern finds; only those of wanted labels.
 
@@ -100,18 +107,20 @@ class Folder(FileDataset):
             MissingError: nothing is found, files are missing, or the splits share one.
         """
         check_split(split)
-        check_root(self.folder, "your images")
+        root = self.folder
+        check_root(root, "your images")
         patterns = {name: part.files for name, part in self._read_for(wants).items()}
+        of_labels = [part.files for part in self.maps.values() if isinstance(part, FilePart)]
         found = {
             part: [
-                {label: self.folder / filled(p, v) for label, p in patterns.items()}
-                | {"image": self.folder / filled(self.images, v)}
+                {label: root / filled(p, v) for label, p in patterns.items()}
+                | {"image": root / filled(self.images, v)}
                 for v in values
             ]
-            for part, values in samples_of(self.folder, self.images, self.val).items()
+            for part, values in samples_of(root, self.images, of_labels, self.val).items()
         }
         if not any(found.values()) or (self.val is None and not found[split]):
-            raise nothing_matches(self.folder, "data.images", self.images.replace("{split}", split))
+            raise nothing_matches(root, "data.images", self.images.replace("{split}", split))
         if not found[split]:
             raise MissingError(
                 f"data.val: leaves nothing of {sum(map(len, found.values()))} images to {split}. "
@@ -119,8 +128,9 @@ class Folder(FileDataset):
             )
         _check_images(found)
         self._check_labels(found, split)
-        allows = self.missing_labels == "allow"
-        return without_missing(found[split]) if allows else found[split]
+        if self.missing_labels == "allow":
+            return without_missing(root, found[split], "Add files")
+        return found[split]
 
     def build_split(self, split: str, wants: frozenset[str]) -> FileSplit:
         """Return samples that are read when asked for; only wanted files must exist.
@@ -196,12 +206,14 @@ class Folder(FileDataset):
         for label in found[split][0]:
             if label == "image":
                 continue
-            absent = [f[label] for f in found[split] if not f[label].is_file()]
             if not any(f[label].is_file() for files in found.values() for f in files):
                 pattern = self._read_for(frozenset({label}))[label].files
                 pattern = pattern.replace("{split}", split)
                 raise nothing_matches(self.folder, f"data.maps.{label}.files", pattern)
-            if absent and self.missing_labels == "fail":
+            if self.missing_labels == "allow":
+                continue
+            absent = [f[label] for f in found[split] if not f[label].is_file()]
+            if absent:
                 shown = some([str(path.relative_to(self.folder)) for path in absent])
                 sentences.append(
                     f"data.maps.{label}.files: of {len(found[split])} files, {len(absent)} are "
@@ -225,7 +237,7 @@ def _check_images(found: Mapping[str, Sequence[Files]]) -> None:
     for files in (*found["train"], *found["val"]):
         if not files["image"].is_file():
             raise MissingError(
-                f"{files['image']}: is a folder, or a link to nothing. Replace or remove it"
+                f"{files['image']}: is a folder, or a link to nothing. Copy it again, or remove it"
             )
     train, val = ({path for files in found[s] for path in files.values()} for s in SPLITS)
     both = sorted(map(str, train & val))

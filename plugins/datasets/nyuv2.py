@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from mtlkit.errors import UsageError
@@ -20,12 +20,13 @@ from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap
 
+from ._axes import Axes
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, FileSplit, check_files, check_root, check_split, without_missing
+from ._files import FileDataset, FileSplit, check_root, check_split
 from ._maps import Files, Maps
 from ._nyuv2_labels import Classes, class_names
 from ._nyuv2_layouts import FINDERS, Layout, fitting_layouts, only_layout
-from ._nyuv2_maps import Axes, depth_map, kinect, read_labels
+from ._nyuv2_maps import depth_map, kinect, read_labels
 from ._nyuv2_mat import FrameMaps, Frames, find_frames
 
 if TYPE_CHECKING:
@@ -73,13 +74,6 @@ class NYUv2(FileDataset):
     edges: Literal["files", "classes"] = Field(
         "files", description="of layout png: the boundary from edge files, or from the classes"
     )
-
-    @field_validator("normal_axes")
-    @classmethod
-    def _uses_each_axis(cls, axes: Axes) -> Axes:
-        if {axis[-1] for axis in axes} != set("xyz"):
-            raise ValueError("must use each of x, y and z once, for example [x, -y, -z]")
-        return axes
 
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
@@ -130,10 +124,7 @@ class NYUv2(FileDataset):
             return [frames.files] * len(frames.numbers)
         self._check(split, layout)
         samples = FINDERS[layout](self.folder, split, self._sources(wants))
-        if self.missing_labels == "allow":
-            samples = without_missing(samples)
-        check_files(self.folder, samples, "Copy the folder again, or write missing_labels: allow")
-        return samples
+        return self.complete(samples, "Copy the folder again")
 
     def frames(self, split: str, wants: frozenset[str]) -> Frames:
         """Return the samples of layout mat, which has all of them in one file.
@@ -184,7 +175,7 @@ class NYUv2(FileDataset):
         depth = labels.get("depth") if "normals" in derived else None
         assert depth is None or isinstance(depth, DepthMap)
         gives = frozenset(labels) | derived | {"camera"}  # a missing file is not made up for
-        return with_derived(dict(labels), wants & gives, depth, camera)
+        return with_derived(dict(labels), wants & gives, depth, camera, maps)
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
         """Yield a sentence where a setting has no say in the layout.

@@ -20,7 +20,8 @@ from mtlkit.transforms import ClassMap, DepthMap
 
 from ._centimetres import MaxDepth, depth_map
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, check_files, check_root, check_split, without_missing
+from ._files import FileDataset, check_folders, check_split, needed
+from ._listing import visible
 from ._maps import Files, Maps
 from ._synthia_labels import CLASSES, id_to_class
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mtlkit.contracts import Dataset
 
 _FOLDERS = {"labels": "GT/LABELS", "depth": "Depth/Depth"}
+_MADE_OF = {"labels": ("segmentation", "boundary"), "depth": ("depth", "normals")}
 _VAL_EVERY = 5
 _ARCHIVE = "SYNTHIA_RAND_CITYSCAPES.rar"
 _FULL = (760, 1280)  # height and width of the images that the two lines below are for
@@ -75,17 +77,19 @@ class Synthia(FileDataset):
             MissingError: a folder or files are not there; the message says which.
         """
         check_split(split)
-        folders = {name: _FOLDERS[name] for name in sorted(_needs(wants))}
-        _check_folders(self.folder, ["RGB", *folders.values()])
+        root, folders = self.folder, {name: _FOLDERS[name] for name in needed(wants, _MADE_OF)}
+        check_folders(
+            root,
+            ["RGB", *folders.values()],
+            "RGB, GT and Depth (RAND_CITYSCAPES)",
+            f"Give the folder RAND_CITYSCAPES itself, or unpack {_ARCHIVE} of synthia-dataset.net "
+            "again",
+        )
         samples: list[Files] = [
-            {"image": image} | {n: self.folder / f / image.name for n, f in folders.items()}
-            for image in _images(self.folder / "RGB", split)
+            {"image": image} | {name: root / f / image.name for name, f in folders.items()}
+            for image in _images(root / "RGB", split)
         ]
-        if self.missing_labels == "allow":
-            samples = without_missing(samples)
-        cure = f"Unpack {_ARCHIVE} again, or write missing_labels: allow"
-        check_files(self.folder, samples, cure)
-        return samples
+        return self.complete(samples, f"Unpack {_ARCHIVE} again")
 
     def read(self, maps: Maps, wants: frozenset[str]) -> dict[str, Tensor]:
         """Return the labels and extras of one image.
@@ -105,28 +109,13 @@ class Synthia(FileDataset):
         if "depth" in maps:
             depth = depth_map(_centimetres(maps), self.max_depth_m)
             sample["depth"] = depth
-        return with_derived(sample, wants, depth, maps.intrinsics(_FOCAL, _CENTRE, _FULL))
-
-
-def _needs(wants: frozenset[str]) -> set[str]:
-    """Return the files that wanted labels are read or derived from."""
-    needs = {"labels"} if wants & {"segmentation", "boundary"} else set()
-    return needs | ({"depth"} if wants & {"depth", "normals"} else set())
-
-
-def _check_folders(root: Path, folders: Sequence[str]) -> None:
-    check_root(root, "RGB, GT and Depth (RAND_CITYSCAPES)")
-    absent = [folder for folder in folders if not (root / folder).is_dir()]
-    if absent:
-        raise MissingError(
-            f"{root}: lacks {', '.join(absent)}. Give the folder RAND_CITYSCAPES itself, or unpack "
-            f"{_ARCHIVE} of synthia-dataset.net again"
-        )
+        camera = maps.intrinsics(_FOCAL, _CENTRE, _FULL)
+        return with_derived(sample, wants, depth, camera, maps)
 
 
 def _images(folder: Path, split: str) -> list[Path]:
     """Return the images of a split by number; the number alone decides the split."""
-    numbers = {path: _number(path) for path in folder.glob("*.png")}
+    numbers = {path: _number(path) for path in visible(folder, "*.png")}
     images = [path for path, n in numbers.items() if (n % _VAL_EVERY == 0) == (split == "val")]
     if not images:
         what = "a multiple" if split == "val" else "no multiple"

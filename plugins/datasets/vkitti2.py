@@ -20,7 +20,8 @@ from mtlkit.transforms import ClassMap, DepthMap
 
 from ._centimetres import MaxDepth, depth_map
 from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
-from ._files import FileDataset, check_files, check_root, check_split, without_missing
+from ._files import FileDataset, check_root, check_split, needed
+from ._listing import contents, some, visible
 from ._maps import Files, Maps
 from ._vkitti2_labels import CLASSES, class_map
 
@@ -49,6 +50,8 @@ _PATTERNS = {  # below frames/
     "classes": "classSegmentation/{camera}/classgt_{frame}.png",
     "depth": "depth/{camera}/depth_{frame}.png",
 }
+_MADE_OF = {"classes": ("segmentation", "boundary"), "depth": ("depth", "normals")}
+_TOGETHER = "into one folder, so that frames/ holds rgb, depth and classSegmentation"
 _FULL = (375, 1242)  # height and width of the images that the two lines below are for
 _FOCAL = (725.0087, 725.0087)  # intrinsic.txt of the data set, alike for all cameras
 _CENTRE = (620.5, 187.0)
@@ -102,16 +105,10 @@ class VirtualKitti2(FileDataset):
         """
         check_split(split)
         images = _images(self.folder, self._places(split))
-        patterns = {name: _PATTERNS[name] for name in sorted(_needs(wants))}
+        patterns = {name: _PATTERNS[name] for name in needed(wants, _MADE_OF)}
         samples = [_beside(image, patterns) for image in images]
-        if self.missing_labels == "allow":
-            samples = without_missing(samples)
-        cure = (
-            "Unpack vkitti_2.0.3_depth.tar and vkitti_2.0.3_classSegmentation.tar again, or write "
-            "missing_labels: allow"
-        )
-        check_files(self.folder, samples, cure)
-        return samples
+        archives = "vkitti_2.0.3_depth.tar and vkitti_2.0.3_classSegmentation.tar"
+        return self.complete(samples, f"Unpack {archives} again, {_TOGETHER}")
 
     def read(self, maps: Maps, wants: frozenset[str]) -> dict[str, Tensor]:
         """Return the labels and extras of one image.
@@ -131,7 +128,8 @@ class VirtualKitti2(FileDataset):
         if "depth" in maps:
             depth = depth_map(maps.numbers("depth", "16-bit grey"), self.max_depth_m)
             sample["depth"] = depth
-        return with_derived(sample, wants, depth, maps.intrinsics(_FOCAL, _CENTRE, _FULL))
+        camera = maps.intrinsics(_FOCAL, _CENTRE, _FULL)
+        return with_derived(sample, wants, depth, camera, maps)
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
         """Yield a sentence where no scene is left to train on.
@@ -144,18 +142,24 @@ class VirtualKitti2(FileDataset):
 
     def _places(self, split: str) -> list[Path]:
         """Return the folders of the split's images, relative to the root."""
-        check_root(self.folder, "Scene01 and the other scenes")
-        there = [scene for scene in _SCENES if (self.folder / scene).is_dir()]
+        root = self.folder
+        check_root(root, "Scene01 and the other scenes")
+        there = [scene for scene in _SCENES if (root / scene).is_dir()]
+        if not there:
+            raise MissingError(
+                f"{root}: holds none of {', '.join(_SCENES)}; it {contents(root)}. Unpack all "
+                f"archives vkitti_2.0.3_*.tar {_TOGETHER}, and give the folder that holds Scene01"
+            )
         absent = [scene for scene in _SCENES if scene in self.val_scenes and scene not in there]
         if absent:
             raise MissingError(
-                f"{self.folder}: lacks {', '.join(absent)} of data.val_scenes. Unpack "
-                "vkitti_2.0.3_rgb.tar there, or name scenes that are there"
+                f"{root}: lacks {', '.join(absent)} of data.val_scenes; it {contents(root)}. "
+                "Unpack vkitti_2.0.3_rgb.tar there, or name scenes that are there"
             )
         train = [scene for scene in there if scene not in self.val_scenes]
         if not train:
             raise MissingError(
-                f"{self.folder}: holds no scene to train on: {', '.join(there)} is all there is, "
+                f"{root}: holds no scene to train on: {', '.join(there)} is all there is, "
                 "and data.val_scenes holds it out. Unpack another scene, or name fewer"
             )
         scenes = {"train": train, "val": [scene for scene in there if scene in self.val_scenes]}
@@ -168,20 +172,13 @@ class VirtualKitti2(FileDataset):
         ]
 
 
-def _needs(wants: frozenset[str]) -> set[str]:
-    """Return the files that wanted labels are read or derived from."""
-    needs = {"classes"} if wants & {"segmentation", "boundary"} else set()
-    return needs | ({"depth"} if wants & {"depth", "normals"} else set())
-
-
 def _images(root: Path, places: Sequence[Path]) -> list[Path]:
-    found = [sorted((root / place).glob("rgb_*.jpg")) for place in places]
+    found = [visible(root / place, "rgb_*.jpg") for place in places]
     empty = [str(place) for place, images in zip(places, found, strict=True) if not images]
     if empty:
-        more = ", …" if len(empty) > 3 else ""
         raise MissingError(
-            f"{root}: no rgb_*.jpg in {', '.join(empty[:3])}{more}. Unpack vkitti_2.0.3_rgb.tar "
-            "there, or leave these out of data.variations and data.cameras"
+            f"{root}: no rgb_*.jpg in {some(empty)}. Unpack vkitti_2.0.3_rgb.tar there, or leave "
+            "these out of data.variations and data.cameras"
         )
     return [image for images in found for image in images]
 

@@ -90,9 +90,11 @@ class Progress:
         """Show how many samples were skipped, and name each the first time."""
         if epoch.skipped:
             self.view.say(f"skipped in this epoch: {sum(epoch.skipped.values())}")
-        for reason in epoch.skipped.keys() - self.named:
-            self.view.say(f"skipped: {reason}")
-        self.named |= epoch.skipped.keys()
+        lines = [*(f"skipped: {reason}" for reason in epoch.skipped), *epoch.notes]
+        for line in lines:
+            if line not in self.named:
+                self.view.say(line)
+        self.named.update(lines)
 
     def _standing(self, epoch: int, step: int) -> Standing:
         now = time.monotonic()

@@ -105,6 +105,7 @@ def test_a_recipe_is_checked_and_explained_on_stdout(run, tiny):
     checked = run("check", tiny)
     assert (checked.code, checked.err) == (0, "")
     assert f"{tiny}: good. 2 tasks, 2 edges" in " ".join(checked.out.split())
+    assert " shared parameter tensors" in " ".join(checked.out.split())
     explained = run("explain", tiny, "--set", "edges.0.weight=0.25")
     assert (explained.code, explained.err) == (0, "")
     assert "L_segmentation = 0.75·cross_entropy(segmentation, label) + 0.25·l1" in explained.out

@@ -74,8 +74,16 @@ def test_the_defaults_are_those_that_the_page_names() -> None:
     }
     data = Folder(root="x", size=(4, 8), images="{id}.jpg", val={"share": 0.2}, maps=maps)
     found = {name: part.model_dump(by_alias=True) for name, part in data.maps.items()}
-    assert found["a"]["void"] == (255,)
+    assert found["a"]["void"] == ()
     assert found["b"]["as"] == "disparity"
     assert found["c"]["axes"] == ("x", "y", "z")
     assert found["d"]["threshold"] == 0
     assert (found["e"]["offset"], found["e"]["unit"], found["e"]["invalid"]) == (0, "m", (0,))
+
+
+def test_the_page_sends_its_reader_to_the_contact_sheet_before_a_run() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    commands = ["mtlkit check own.yaml", "mtlkit data check own.yaml", "mtlkit run own.yaml"]
+    places = [text.index(command) for command in commands]
+    assert places == sorted(places)
+    assert "`check` reads the recipe alone" in text and "(data.md#what-data-check-tells)" in text

@@ -61,7 +61,7 @@ def an_unknown_colour(path: Path) -> None:
     Image.fromarray(np.full((*SIZE, 3), 77, np.uint8)).save(path)
 
 
-def nan_depth(path: Path) -> None:
+def no_depth_but_nan(path: Path) -> None:
     np.save(path, np.full((*SIZE, 1), np.nan, np.float32))
 
 
@@ -110,7 +110,7 @@ HAPPENS = [
     *[(d, "classes", in_16_bits) for d in ("cityscapes", "synthia", "vkitti2", "png")],
     *[(d, "classes", an_unknown_class) for d in ("cityscapes", "npy", "png")],
     ("vkitti2", "classes", an_unknown_colour),
-    ("npy", "depth", nan_depth),
+    ("npy", "depth", no_depth_but_nan),
     ("npy", "depth", negative_depth),
     ("png", "depth", negative_depth),
     *[("npy", h, f) for h in ("image", "depth") for f in (one_axis, of_objects)],
@@ -128,6 +128,7 @@ CURES = (
     "Add",
     "Get",
     "Correct",
+    "Save",
 )
 
 

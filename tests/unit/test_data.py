@@ -11,9 +11,9 @@ from fixtures.ten_samples import OFFERS, SIZE, Counted, sample
 import mtlkit
 from mtlkit.augmentation import Augmentation
 from mtlkit.data import Collate, Unread, build_loader, meta_batch
-from mtlkit.errors import MissingError
+from mtlkit.errors import MissingError, PluginError, RecipeError
 from mtlkit.samples import Found, Part, Samples
-from mtlkit.structures import Batch
+from mtlkit.structures import Batch, FieldSpec
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def test_a_mask_equals_what_is_valid_after_any_augmentation() -> None:
     samples = Samples([Part("ten", Counted(), augmentation=Augmentation())], seed=0)
     collate = Collate(OFFERS, SIZE, ["ten"])
     for epoch in range(1, 20):
-        batch = collate([samples[(epoch, index)] for index in range(4)])
+        batch = collate([samples[(epoch, index, 0)] for index in range(4)])
         depth, classes = batch.labels["depth"], batch.labels["segmentation"]
         assert torch.equal(depth.valid, classes.valid)
         assert depth.value.isfinite().all() and not depth.value[~depth.valid].any()
@@ -134,6 +134,25 @@ def test_a_loader_counts_what_it_skipped_and_stops_at_what_it_may_not(
         images = sum(len(batch.image) for batch in loader)
         assert loader.skipped == {"1.png: cannot be read": 1}
         assert images == order.count - (split == "val")
+    monkeypatch.setattr(RenderedSplit, "__getitem__", lambda self, index: damaged(self, 1))
+    loader = build_loader(recipe, "val", CPU)[0]
+    with pytest.raises(MissingError, match=r"3 samples in a row cannot be read.*1\.png"):
+        list(loader)
     recipe = mtlkit.load_recipe(tiny, {"loader.cache": "none"})
     with pytest.raises(MissingError, match=r"1\.png"):
         list(build_loader(recipe, "train", CPU)[0])
+
+
+def test_a_ratio_that_leaves_a_set_nothing_is_told_at_its_line(tiny: Path) -> None:
+    rare, often = ({**part, "ratio": r} for part, r in zip(TWO["data"], (1e-3, 1e3), strict=True))
+    recipe = mtlkit.load_recipe(tiny, {"data": [rare, often]})
+    with pytest.raises(RecipeError, match=r"data\.0\.ratio: gives none of the 9 samples"):
+        build_loader(recipe, "train", CPU)
+
+
+def test_a_label_kind_without_a_blank_is_refused() -> None:
+    class Odd(torch.Tensor):
+        def to_label(self) -> None: ...
+
+    with pytest.raises(PluginError, match="'odd': its kind Odd needs a class method `blank`"):
+        Collate({"odd": FieldSpec(Odd)}, SIZE, ["x"])

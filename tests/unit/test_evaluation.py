@@ -79,6 +79,24 @@ def test_losses_are_means_over_images(recipe):
         assert both[name] == pytest.approx((2 * parts[0][name] + parts[1][name]) / 3)
 
 
+def test_with_labels_on_few_images_losses_do_not_depend_on_the_batch_size(tiny):
+    """Depth takes each image's mean; a batch without its label says nothing of it."""
+    recipe = mtlkit.load_recipe(tiny, {"weighting": "{type: equal}", "edges": "[]"})
+    evaluation, whole = evaluation_of(recipe), batch_of(4)
+    whole.labels["depth"].valid[torch.tensor([0, 1, 3])] = False
+    del whole.labels["segmentation"]
+    found = []
+    for size in (1, 2, 3, 4):
+        batches = [rows(whole, i, min(i + size, 4)) for i in range(0, 4, size)]
+        for batch in batches:
+            if not batch.labels["depth"].valid.any():
+                del batch.labels["depth"]  # as the loader does
+        found.append(evaluation(batches))
+    for numbers in found:
+        assert numbers["loss/depth"] == pytest.approx(found[0]["loss/depth"], rel=1e-12)
+        assert numbers["loss/total"] == pytest.approx(numbers["loss/depth"], rel=1e-12)
+
+
 class Counting(AbsoluteError):
     """Counts how often it is updated."""
 

@@ -54,6 +54,31 @@ def test_the_normals_of_a_plane_are_exact_but_for_the_border(size, seed, tilt, d
 
 
 @FEW
+@given(size=SIZES, seed=SEEDS, tilt=TILTS, distance=st.floats(1, 20))
+def test_the_normals_of_a_plane_are_exact_wherever_depth_was_sampled(size, seed, tilt, distance):
+    camera = random_camera(size, seed)
+    random = torch.Generator().manual_seed(seed)
+    rows, columns = (  # up to half a pixel off, as those of resized depth
+        torch.arange(n) + torch.rand(n, generator=random, dtype=torch.float64) - 0.5 for n in size
+    )
+    normal = normalize(torch.tensor([*tilt, -2.0]).double(), dim=0)
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    rays = camera.as_subclass(Tensor).double().inverse() @ torch.stack([u, v, u**0]).flatten(1)
+    depth = (-distance / (normal @ rays)).view(1, *size)
+    at = points(depth, camera, rows, columns)
+    assert torch.allclose(at.flatten(1), rays * depth.flatten(), rtol=1e-12)
+    normals = normals_from_depth(depth, camera, rows, columns)[:, 1:-1, 1:-1].double()
+    assert ((normals - normal[:, None, None]).norm(dim=0) < 1e-5).all()  # radians, at such angles
+
+
+def test_points_are_where_depth_is_whatever_the_device_of_the_rest():
+    camera, depth = random_camera((6, 8), 0), torch.ones(1, 6, 8, device="meta")
+    assert points(depth, camera).device == depth.device
+    assert points(depth, camera, torch.arange(6), torch.arange(8)).device == depth.device
+    assert normals_from_depth(depth, camera).device == depth.device
+
+
+@FEW
 @given(size=SIZES, seed=SEEDS)
 def test_normals_are_unit_vectors_towards_the_camera_even_across_jumps(size, seed):
     camera, depth = random_camera(size, seed), random_map(DepthMap, size, seed)

@@ -152,6 +152,25 @@ def test_the_cache_follows_the_source_of_a_data_set(tmp_path: Path) -> None:
     assert _key(Streets(), "train", frozenset()) == _key(Streets(), "train", frozenset())
 
 
+def test_the_cache_follows_the_source_of_the_bases_of_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import mtlkit\nfrom typing import Literal\nfrom base_reader import Base\n"
+        "class Mine(Base):\n    type: Literal['mine'] = 'mine'\n"
+        "@mtlkit.hookimpl\ndef mtlkit_datasets():\n    return [Mine]\n"
+    )
+    keys = []
+    for line in ("x = 1", "x = 2"):
+        (tmp_path / "base_reader.py").write_text(
+            "from mtlkit_plugins.datasets.streets import Streets\n"
+            f"{line}\nclass Base(Streets):\n    pass\n"
+        )
+        for name in ("mine", "base_reader"):
+            sys.modules.pop(name, None)
+        plugins = mtlkit.Plugins.load([tmp_path / "mine.py"])
+        keys.append(_key(plugins.types("dataset")["mine"](), "train", frozenset()))
+    assert keys[0] != keys[1]
+
+
 def test_pretrained_weights_are_not_needed_to_resume_or_evaluate(
     tiny: Path, tmp_path: Path
 ) -> None:

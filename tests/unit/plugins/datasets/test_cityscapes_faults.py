@@ -133,3 +133,10 @@ def test_a_calibration_without_end_is_named(tmp_path):
     assert f"{path.name}: cannot be read" in told(tmp_path, **METRES)
     path.write_bytes(json.dumps(CAMERA).encode("utf-16"))
     assert f"{path.name}: cannot be read" in told(tmp_path, **METRES)
+
+
+def test_archives_in_folders_of_their_own_are_told_with_what_the_root_holds(tmp_path):
+    write_sample(tmp_path / "leftImg8bit_trainvaltest")
+    text = told(tmp_path)
+    assert "disparity/train, gtFine/train; it holds leftImg8bit_trainvaltest. Unpack" in text
+    assert "cityscapes-dataset.com into one folder" in text

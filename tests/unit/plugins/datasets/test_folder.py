@@ -74,7 +74,8 @@ def test_a_list_of_classes_numbers_them_from_0(tmp_path):
     write_folder(tmp_path)
     numbers = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 3
     put(tmp_path / "train/x/a.png", np.where(numbers == 2, 255, numbers).astype(np.uint8))
-    label = label_of(tmp_path, kind="classes", files="{split}/x/{id}.png", classes=["no", "yes"])
+    part = {"kind": "classes", "files": "{split}/x/{id}.png", "classes": ["no", "yes"]}
+    label = label_of(tmp_path, **part, void=[255])
     assert np.array_equal(label.numpy(), np.where(numbers == 2, VOID, numbers))
 
 

@@ -76,8 +76,7 @@ FULL = np.full(SIZE, 7)
 BAD_FILES = {
     "a photo that is turned": ("image", turned(6), ("EXIF orientation 6", "-auto-orient")),
     "a photo with transparency": ("image", colours("RGBA"), ("transparency", "convert('RGB')")),
-    "a photo for print": ("image", colours("CMYK"), ("CMYK", "convert('RGB')")),
-    "a photo of 16 bits": ("image", FULL.astype(np.uint16), ("I;16", "convert('RGB')")),
+    "a photo of 16 bits": ("image", FULL.astype(np.uint16), ("I;16", "Save it as 8-bit RGB")),
     "a coloured mask": ("segmentation", colours("RGB"), ("colours", "Save it as grey PNG")),
     "a mask of another photo": (
         "segmentation",
@@ -87,13 +86,18 @@ BAD_FILES = {
     "an unknown class": (
         "segmentation",
         np.full(SIZE, 9, np.uint8),
-        ("holds 9", "data.maps.segmentation knows 7, 26, 27, 255", "Add each to `classes`"),
+        ("holds 9", "data.maps.segmentation knows 7, 26, 27, 255", "void: [255, 9]", "{car: 9}"),
     ),
     "a coloured depth map": ("depth", colours("P"), ("palette", "Save it as grey PNG")),
     "a disparity below 0": (
         "disparity",
         np.full(SIZE, -1.5, np.float32),
         ("holds -1.5", "a disparity below 0", "invalid: [0, -1.5]"),
+    ),
+    "a disparity of NaN alone": (
+        "disparity",
+        np.full(SIZE, np.nan, np.float32),
+        ("no number that is finite", "Write or copy"),
     ),
     "a disparity of 3 channels": (
         "disparity",
@@ -179,6 +183,8 @@ WRONG = [
     fault("classes: [", "clases: [", 10, (".maps.segmentation", "unknown key 'clases'; did you")),
     fault(", classes: [road, car]", "", 10, (".maps.segmentation.classes", "is missing. Add")),
     fault("[road, car]", "[car, car]", 10, (".maps.segmentation.classes", "'car' is there tw")),
+    fault("[road, car]", "[true, car]", 10, (".maps.segmentation.classes", "true is no text")),
+    fault("[road, car]", "{false: 1}", 10, (".maps.segmentation.classes", "in quotes, 'false'")),
     fault("[road, car]", "{a: 1, b: 1}", 10, (".maps.segmentation.classes", "1 has two mean")),
     fault("[road, car]", "{a: x}", 10, (".maps.segmentation.classes.a.0", "whole number")),
     fault("mask/{id}.png", "mask/{id}.jpg", 10, (".maps.segmentation.files", "changes numbers")),

@@ -6,6 +6,7 @@ from fixtures import damage as damages
 from fixtures.layouts_folder import PATTERNS, SIZE, fields, put, write_folder
 
 from mtlkit.errors import MissingError, UsageError
+from mtlkit_plugins.datasets._folder_splits import Validation
 from mtlkit_plugins.datasets.folder import Folder
 
 MASK = {"kind": "classes", "files": "mask/{id}.png", "classes": ["no", "yes"]}
@@ -45,20 +46,23 @@ def test_without_split_in_the_pattern_a_share_validates(tmp_path):
     assert names(tmp_path, "val", val={"share": 0.5, "seed": 1}) != val
 
 
-def test_a_share_is_about_that_part_of_many_names():
-    from mtlkit_plugins.datasets._folder_patterns import Validation
+@pytest.mark.parametrize(
+    ("share", "count", "expected"),
+    [(0.2, 4000, 800), (0.2, 10, 2), (0.01, 5, 1), (0.99, 5, 4), (0.5, 2, 1), (0.3, 7, 2)],
+)
+def test_a_share_is_exactly_that_part_and_neither_none_nor_all(share, count, expected):
+    for seed in range(5):
+        parted = Validation(share=share, seed=seed).parted(None, [str(i) for i in range(count)])
+        assert (len(parted["val"]), len(parted["train"])) == (expected, count - expected)
 
-    many = [str(i) for i in range(4000)]
-    assert len(Validation(share=0.2).parted(None, many)["val"]) == pytest.approx(800, rel=0.1)
 
-
-def test_more_files_move_none_between_the_splits(tmp_path):
-    ten(tmp_path)
-    before = {split: names(tmp_path, split) for split in ("train", "val")}
-    for i in range(20):
-        put_pair(tmp_path, f"more{i}")
-    for split, earlier in before.items():
-        assert set(earlier) <= set(names(tmp_path, split))
+def test_more_files_move_names_between_the_splits_in_one_direction_alone():
+    early, late = [str(i) for i in range(50)], [str(i) for i in range(80)]
+    for seed in range(20):
+        part = Validation(share=0.2, seed=seed)
+        before, after = (set(part.parted(None, n)["val"]) & set(early) for n in (early, late))
+        assert before <= after or after <= before
+        assert len(before ^ after) < 8
 
 
 def test_a_list_names_what_validates(tmp_path):
@@ -189,6 +193,32 @@ def test_photos_with_another_ending_in_capitals_are_told_and_not_left_out(tmp_pa
     assert "rgb holds 00.jpg" in told(tmp_path, images="rgb/{id}.bmp")
 
 
+def test_photos_with_another_ending_are_told_and_not_left_out(tmp_path):
+    everything = ten(tmp_path)
+    for name in ("notes.txt", "Thumbs.db", ".DS_Store", "._hidden.png", "00.png"):
+        (tmp_path / "rgb" / name).write_bytes(b"no photo, or one that has its twin")
+    assert names(tmp_path, "train") + names(tmp_path, "val") != []
+    for ending in ("jpeg", "png"):
+        put_pair(tmp_path, f"new_{ending}", f"rgb/{{}}.{ending}")
+    text = told(tmp_path)
+    assert "data.images: 2 photos have another ending than rgb/{id}.jpg and would be left" in text
+    assert "rgb/new_jpeg.jpeg, rgb/new_png.png. Rename or convert them" in text
+    assert len(everything) == 10
+
+
+def test_labels_beside_their_photos_are_no_photos_that_are_left_out(tmp_path):
+    for i in range(4):
+        put_pair(tmp_path, f"{i}", "{}.jpg", "{}_mask.png")
+        put(tmp_path / f"{i}_depth.tif", np.zeros(SIZE, np.uint8))
+    maps = {
+        "mask": MASK | {"files": "{id}_mask.png"},
+        "depth": {"kind": "depth", "files": "{id}_depth.tif", "scale": 1},
+    }
+    for kept in (maps, {"mask": maps["mask"]}):
+        train, val = (names(tmp_path, s, images="{id}.jpg", maps=kept) for s in ("train", "val"))
+        assert sorted(train + val) == ["0", "1", "2", "3"]
+
+
 def test_an_empty_folder_is_told(tmp_path):
     (tmp_path / "rgb").mkdir()
     assert f"{tmp_path}/rgb is empty. Correct" in told(tmp_path)
@@ -214,7 +244,9 @@ def test_a_split_without_images_is_told(tmp_path):
         ({"val": "00\n", "train": None}, "data.val.train_list: "),
         ({"val": "hall\n"}, "val.txt:1: no image is called 'hall'; one is '00'. Write what {id}"),
         ({"val": None}, "val.txt is no file. Give one with a name a line"),
-        ({"val": b"\xff\xfe0"}, "data.val.list: "),
+        ({"val": "00\n".encode("utf-16")}, "val.txt: is not text in UTF-8. Save it as UTF-8"),
+        ({"val": "00\n".encode("utf-16-le")}, "val.txt: is not text in UTF-8. Save it as UTF-8"),
+        ({"val": "rgb\\00\n"}, "val.txt:1: 'rgb\\\\00' has a backslash. Write / for it"),
         ({"val": "\n"}, "data.val: leaves nothing of 10 images to val"),
     ],
 )
@@ -252,4 +284,4 @@ def test_a_file_that_is_none_is_named(tmp_path, label, damage):
     with pytest.raises(MissingError) as caught:
         data.find("train", frozenset(data.offers))
     assert str(path.relative_to(tmp_path)) in str(caught.value)
-    assert any(cure in str(caught.value) for cure in (". Add them", ". Replace or remove"))
+    assert any(cure in str(caught.value) for cure in (". Add them", ". Copy it again, or rem"))

@@ -15,7 +15,7 @@ from mtlkit_plugins.datasets.nyuv2 import NYUv2
 
 SIZE = (12, 16)
 ALL = frozenset(NYUv2(root="", size=SIZE).offers)
-KINECT = torch.tensor([[518.8579, 0, 325.58245], [0, 519.46961, 253.73617], [0, 0, 1]])
+KINECT = torch.tensor([[518.8579, 0, 324.58245], [0, 519.46961, 252.73617], [0, 0, 1]])
 
 
 def split_of(root: Path, split: str = "train", wants=ALL, **fields):

@@ -252,10 +252,22 @@ def test_classes_saved_as_jpeg_are_refused(tmp_path):
 
 def test_missing_scenes_variations_and_cameras_are_named(tmp_path):
     assert "is not a folder. Give the folder that holds Scene01" in told(tmp_path / "nowhere")
-    assert "lacks Scene18 of data.val_scenes. Unpack" in told(tmp_path)
     write_vkitti2(tmp_path, scenes=("Scene18",))
     for split in ("train", "val"):
         assert "no scene to train on: Scene18 is all there is" in told(tmp_path, split=split)
     write_vkitti2(tmp_path, scenes=("Scene02",))
+    text = told(tmp_path, val_scenes=("Scene01",))
+    assert "lacks Scene01 of data.val_scenes; it holds Scene02, Scene18. Unpack" in text
     text = told(tmp_path, variations=("fog",), cameras=(1,))
     assert "no rgb_*.jpg in Scene02/fog/frames/rgb/Camera_1. Unpack" in text
+
+
+def test_archives_in_folders_of_their_own_are_told_with_what_the_root_holds(tmp_path):
+    write_vkitti2(tmp_path / "vkitti_2.0.3_rgb")
+    text = told(tmp_path)
+    assert (
+        "holds none of Scene01, Scene02, " in text and "it holds vkitti_2.0.3_rgb. Unpack" in text
+    )
+    assert "frames/ holds rgb, depth and classSegmentation, and give the folder" in text
+    shutil.rmtree(tmp_path / "vkitti_2.0.3_rgb/Scene01/clone/frames/depth")
+    assert "frames/ holds rgb, depth and classSegmentation" in told(tmp_path / "vkitti_2.0.3_rgb")
