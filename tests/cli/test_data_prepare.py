@@ -148,14 +148,13 @@ def test_ctrl_c_is_told_in_words_and_keeps_what_is_kept(counting, tmp_path, capf
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_full_disk_is_told_at_once_with_its_cure(counting, tmp_path, capfd, workers) -> None:
+def test_a_full_disk_is_told_at_once_with_its_cure(counting, tmp_path, capfd) -> None:
     room = 100_000  # bytes of a file; all samples take six times 14 KiB and more
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
-    words = ("--workers", workers, "--set", "data.train=40")
+    words = ("--workers", "2", "--set", "data.train=40")
     with start(tmp_path, counting, *words, preexec_fn=limit) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 4, err

@@ -59,7 +59,8 @@ def test_partial_labels(page, capfd) -> None:
 @pytest.mark.parametrize("recipe", ["mixed.yaml", "partial.yaml"])
 def test_its_recipes_can_work(page, capfd, recipe) -> None:
     assert run(capfd, "check", recipe)[0] == 0
-    code, _, err = run(capfd, "run", recipe, *settings("train.epochs=1", "train.pictures=1"))
+    small = settings("train.epochs=1", "train.pictures=1", "architecture.width=8")
+    code, _, err = run(capfd, "run", recipe, *small)
     assert code == 0, err
 
 

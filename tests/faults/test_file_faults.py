@@ -100,7 +100,8 @@ FILES = {  # by data set and what a file holds: where the first training sample 
     ("vkitti2", "depth"): "Scene01/clone/frames/depth/Camera_0/*.png",
 }
 HAPPENS = [
-    *[(d, h, f) for d, h in FILES for f in (damage.empty, damage.garbage)],
+    *[(d, h, damage.garbage) for d, h in FILES],
+    *[(d, h, damage.empty) for d, h in FILES if h in ("image", "ids", "list")],
     *[(d, h, damage.gone) for d, h in FILES if h != "image" or d == "npy"],  # else one sample less
     *[(d, h, damage.cut_short) for d, h in FILES if h in ("image", "all") and d != "vkitti2"],
     *[(d, h, damage.a_folder) for d, h in FILES if h == "depth" or d == "mat"],

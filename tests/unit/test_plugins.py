@@ -184,7 +184,7 @@ def test_a_file_can_be_used_in_a_spawned_worker(tmp_path):
     samples = Samples([part], seed=0)
     loader = DataLoader(
         samples,
-        batch_sampler=[[(1, 0), (1, 1)]],
+        batch_sampler=[[(1, 0, 0), (1, 1, 0)]],
         num_workers=1,
         collate_fn=collate,
         multiprocessing_context="spawn",
