@@ -6,8 +6,7 @@ import atexit
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from types import FrameType
 from typing import Any
@@ -16,95 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtlkit.collate import Collate, Unread
 from mtlkit.device import pins_memory, usable_cores
-from mtlkit.errors import MissingError, PluginError, RecipeError
+from mtlkit.errors import MissingError, RecipeError
 from mtlkit.order import BatchOrder
 from mtlkit.recipe import Recipe
-from mtlkit.samples import MOST_BAD, Failed, Found, Sample, Samples, build_samples, too_many
+from mtlkit.samples import MOST_BAD, Failed, Samples, build_samples, too_many
+from mtlkit.shelf import PREFETCHED, Parcel, Shelf
 from mtlkit.structures import Batch, FieldSpec, Label
 from mtlkit.transforms import LabelKind
-
-
-class Collate:
-    """Samples to a batch, those of one data set beside each other.
-
-    A label or extra that no sample has is left out.
-
-    Args:
-        offers: what samples may hold, by name.
-        size: (H, W) of the samples.
-        titles: of the data sets.
-    """
-
-    def __init__(
-        self, offers: Mapping[str, FieldSpec], size: tuple[int, int], titles: Sequence[str]
-    ) -> None:
-        blanks = {name: spec.blank(size) for name, spec in offers.items()}
-        for name, blank in blanks.items():
-            if blank is None and offers[name].is_label:
-                kind = offers[name].kind.__name__
-                raise PluginError(f"label {name!r}: its kind {kind} needs a class method `blank`")
-        self.labels = {n: x for n, x in blanks.items() if x is not None and offers[n].is_label}
-        self.extras = {n: x for n, x in blanks.items() if not offers[n].is_label}
-        self.titles = tuple(titles)
-
-    def __call__(self, found: Sequence[Found | Failed]) -> Batch | Failed | Unread:
-        """Return the batch, the first failure, or why nothing is left.
-
-        Args:
-            found: samples.
-        """
-        for sample in found:
-            if isinstance(sample, Failed):
-                return sample
-        every = sorted((x for x in found if isinstance(x, Found)), key=lambda x: x.part)
-        skipped = tuple(text for x in every for text in x.skipped)
-        kept = [x for x in every if x.sample is not None]
-        if not kept:
-            return Unread(skipped)
-        samples = [x.sample for x in kept if x.sample is not None]
-        return Batch(
-            image=torch.stack([sample["image"].as_subclass(Tensor) for sample in samples]),
-            labels=dict(self._labels(samples)),
-            extras=dict(self._extras(samples)),
-            rows=self._rows([x.part for x in kept]),
-            indices=tuple(x.index for x in kept),
-            skipped=skipped,
-        )
-
-    def _labels(self, samples: Sequence[Sample]) -> Iterator[tuple[str, Label]]:
-        for name, blank in self.labels.items():
-            if not any(name in sample for sample in samples):
-                continue
-            pairs = [_label(sample.get(name, blank)) for sample in samples]
-            values, masks = zip(*pairs, strict=True)
-            label = Label(torch.stack(values), torch.stack(masks))
-            if label.valid.any():
-                yield name, label
-
-    def _extras(self, samples: Sequence[Sample]) -> Iterator[tuple[str, Tensor]]:
-        for name, blank in self.extras.items():
-            values = [sample.get(name, blank) for sample in samples]
-            there = [value.as_subclass(Tensor) for value in values if value is not None]
-            # what has no blank, such as frames, must be in every sample
-            if len(there) == len(samples) and any(name in sample for sample in samples):
-                yield name, torch.stack(there)
-
-    def _rows(self, parts: Sequence[int]) -> dict[str, slice]:
-        ends = {part: i + 1 for i, part in enumerate(parts)}
-        return {self.titles[p]: slice(parts.index(p), end) for p, end in ends.items()}
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A batch of which no sample could be read."""
-
-    skipped: tuple[str, ...]
-
-
-def _label(value: Tensor) -> tuple[Tensor, Tensor]:
-    assert isinstance(value, LabelKind)  # blanks hold label kinds only
-    return value.to_label()
 
 
 class Loader(DataLoader[Batch]):
@@ -112,6 +31,8 @@ class Loader(DataLoader[Batch]):
 
     Samples that are skipped are counted by reason.
     """
+
+    shelf: Shelf | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         some, lost = False, list[str]()
@@ -156,6 +77,9 @@ class Loader(DataLoader[Batch]):
     def _checked(self, found: Any) -> Batch | None:
         if isinstance(found, Failed):
             raise found.kind(found.text)
+        if isinstance(found, Parcel):
+            assert self.shelf is not None  # or there would be no parcels
+            found = self.shelf.opened(found, pinned=self.pin_memory)
         self.skipped.update(found.skipped)
         return None if isinstance(found, Unread) else found
 
@@ -189,16 +113,20 @@ def build_loader(
         if training and share == 0:
             message = f"gives none of the {order.count} samples of an epoch. Write a larger one"
             raise RecipeError([recipe.fault((*recipe.place_of(i), "ratio"), message)])
+    collate = Collate(wanted(recipe), recipe.size, [part.title for part in recipe.sets])
+    shelf = collate.put_on_shelf(recipe.loader.batch_size, workers) if workers else None
     loader = Loader(
         samples,  # type: ignore[arg-type]
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=Collate(wanted(recipe), recipe.size, [part.title for part in recipe.sets]),
+        collate_fn=collate,
         pin_memory=pins_memory(device),
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals() if workers else None,
         generator=torch.Generator(),  # its own, or making an iterator would move the global one
+        prefetch_factor=PREFETCHED if workers else None,
     )
+    loader.shelf = shelf
     return loader, order
 
 

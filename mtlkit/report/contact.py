@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from mtlkit.collate import Collate
 from mtlkit.contracts import Task
-from mtlkit.data import Collate
 from mtlkit.recipe import Recipe
 from mtlkit.report.colours import drawn
 from mtlkit.report.pictures import task_legend

@@ -38,7 +38,7 @@ LAYERS = [  # a module imports only from its own layer or the ones before it
         "best",
         "folder",
     },
-    {"order", "samples", "data", "walk", "keeping"},
+    {"order", "shelf", "samples", "collate", "data", "walk", "keeping"},
     {"evaluation", "check", "learner", "survey"},
     {"engine"},
     {"report"},

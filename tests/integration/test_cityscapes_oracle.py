@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mtlkit.cli import main
-from mtlkit.data import Collate
+from mtlkit.collate import Collate
 from mtlkit.metrics import MeanIoU
 from mtlkit.samples import Found
 from mtlkit.structures import Batch

@@ -10,7 +10,8 @@ from fixtures.ten_samples import OFFERS, SIZE, Counted, sample
 
 import mtlkit
 from mtlkit.augmentation import Augmentation
-from mtlkit.data import Collate, Unread, build_loader, meta_batch
+from mtlkit.collate import Collate, Unread
+from mtlkit.data import build_loader, meta_batch
 from mtlkit.errors import MissingError, PluginError, RecipeError
 from mtlkit.samples import Found, Part, Samples
 from mtlkit.structures import Batch, FieldSpec
@@ -156,3 +157,39 @@ def test_a_label_kind_without_a_blank_is_refused() -> None:
 
     with pytest.raises(PluginError, match="'odd': its kind Odd needs a class method `blank`"):
         Collate({"odd": FieldSpec(Odd)}, SIZE, ["x"])
+
+
+def test_a_shelf_is_written_over_only_when_a_batch_was_copied(tiny: Path) -> None:
+    """Epochs that are broken off, kept batches and short ones: what was given stays as it was."""
+    alone = mtlkit.load_recipe(tiny, {"data.train": 23, "loader.batch_size": 2})
+    helped = mtlkit.load_recipe(
+        tiny, {"data.train": 23, "loader.batch_size": 2, "loader.workers": 2}
+    )
+    loaders = [build_loader(recipe, "train", CPU) for recipe in (alone, helped)]
+    assert loaders[0][0].shelf is None and loaders[1][0].shelf is not None
+    for epoch, wanted in ((1, 3), (2, 12), (3, 1), (4, 12)):
+        kept = []
+        for loader, order in loaders:
+            order.begin_at(epoch, 0)
+            batches = iter(loader)
+            kept.append([next(batches) for _ in range(wanted)])
+        for a, b in zip(*kept, strict=True):
+            assert torch.equal(a.image, b.image) and a.indices == b.indices and a.rows == b.rows
+            assert a.labels.keys() == b.labels.keys() and a.extras.keys() == b.extras.keys()
+            for name, label in a.labels.items():
+                assert torch.equal(label.value, b.labels[name].value)
+                assert torch.equal(label.valid, b.labels[name].valid)
+            for name, extra in a.extras.items():
+                assert torch.equal(extra, b.extras[name])
+
+
+def test_an_augmentation_that_changes_the_size_is_blamed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def halved(self: Augmentation, sample: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {**sample, "image": sample["image"][:, ::2]}
+
+    monkeypatch.setattr(Augmentation, "__call__", halved)
+    recipe = mtlkit.load_recipe(tiny, {"loader.workers": 2, "data.train": 4})
+    with pytest.raises(PluginError, match="image: augmented to .*Mend build_augmentation"):
+        next(iter(build_loader(recipe, "train", CPU)[0]))

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import mtlkit
-from mtlkit.data import Collate
+from mtlkit.collate import Collate
 from mtlkit.errors import PluginError, RecipeError, UsageError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.plugins import KINDS, SHIPPED, Plugins
