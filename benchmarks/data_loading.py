@@ -1,12 +1,13 @@
 """How fast samples come from 1024×2048 PNGs: decoded every epoch, or kept in memory or on disk.
 
-python benchmarks/data_loading.py [--images 40] [--workers 2] [--rounds 5]
+python benchmarks/data_loading.py [--images 32] [--names 10] [--workers 2] [--rounds 3]
 
 Writes Cityscapes' files (rendered at 128×256 and enlarged, which PNG decoders find no easier per
 pixel than the labels of real ones), then times whole epochs in turns: `plain` decodes and resizes
 every file of every epoch with the released code's steps (Pillow, resize to the nearest, numpy to
 tensor, its random flip and scale-crop), `none` does so with mtlkit's reader, `ram` and `disk` have
-seen every sample once. All give batches of the same sizes through the same number of workers.
+seen every sample once. All give batches of the same sizes through the same number of workers. Every
+file has several names (links), so that an epoch is long enough to be timed.
 """
 
 from __future__ import annotations
@@ -81,13 +82,16 @@ class Plain(Dataset[tuple[torch.Tensor, ...]]):
         return image, classes, disparity, disparity > 0
 
 
-def write_files(root: Path, count: int) -> None:
-    """Write the files of Cityscapes, enlarged to its size."""
+def write_files(root: Path, count: int, names: int) -> None:
+    """Write the files of Cityscapes, enlarged to its size, and give each several names."""
     for job in all_jobs("streets", {"train": count, "val": 1}, 0, SIZE, root):
         job.write()
     for folder in ("leftImg8bit", "gtFine", "disparity"):
-        for path in (root / folder).rglob("*.png"):
+        for path in sorted((root / folder).rglob("*.png")):
             enlarge(path)
+            for number in range(1, names):
+                city, rest = path.name.split("_", 1)
+                path.with_name(f"{city}_9{number:03d}{rest}").hardlink_to(path)
 
 
 def enlarge(path: Path) -> None:
@@ -114,15 +118,16 @@ def epochs(loader: DataLoader) -> Callable[[int], float]:
 def main() -> None:
     """Print samples per second of each way, and how many times as fast as plain it is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--names", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "cityscapes"
         os.environ["MTLKIT_CACHE"] = str(Path(folder) / "cache")
-        write_files(root, options.images)
+        write_files(root, options.images, options.names)
         ways = {"plain": epochs(plain_loader(root, options.workers))}
         for cache in ("none", "ram", "disk"):
             ways[cache] = epochs(our_loader(root, cache, options.workers, Path(folder)))

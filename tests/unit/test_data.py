@@ -191,5 +191,5 @@ def test_an_augmentation_that_changes_the_size_is_blamed(
 
     monkeypatch.setattr(Augmentation, "__call__", halved)
     recipe = mtlkit.load_recipe(tiny, {"loader.workers": 2, "data.train": 4})
-    with pytest.raises(PluginError, match="image: augmented to .*Mend build_augmentation"):
+    with pytest.raises(PluginError, match=r"image: augmented to .*Mend build_augmentation"):
         next(iter(build_loader(recipe, "train", CPU)[0]))
