@@ -20,7 +20,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = [  # a module imports only from its own layer or the ones before it
     {"errors"},
     {"structures", "records", "fingerprint", "files"},
-    {"nn", "device", "transforms", "camera", "geometry", "augmentation", "memory", "metrics"},
+    {"nn", "device", "transforms", "camera", "geometry", "augmentation", "memory"},
+    {"metrics", "solvers"},
     {"sections"},
     {"contracts"},
     {"hookspecs"},
