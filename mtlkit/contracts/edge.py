@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -133,9 +133,10 @@ class AuxiliaryLoss(Plugin):
         """
 
 
-class AuxiliaryModule(nn.Module):
+class AuxiliaryModule(nn.Module, ABC):
     """What an auxiliary loss runs."""
 
+    @abstractmethod
     def forward(self, output: Output, batch: Batch) -> Tensor:
         """Return a scalar loss; own parameters are frozen while it runs.
 
@@ -143,7 +144,6 @@ class AuxiliaryModule(nn.Module):
             output: what the model returned.
             batch: what it was given.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward(output, batch)")
 
     def own_loss(self, output: Output, batch: Batch) -> Tensor | None:
         """Return a loss on detached maps that moves own parameters only, or None.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,16 +32,16 @@ class Weighting(Plugin):
         return f"{self.type_name()}(L)"
 
 
-class Balancer(nn.Module):
+class Balancer(nn.Module, ABC):
     """Loss level. Maths, never autograd; all state in state_dict; sees present tasks only."""
 
+    @abstractmethod
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar to minimise; in eval mode it changes no state.
 
         Args:
             losses: scalars by task, those present in this step.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define total(losses)")
 
     def after_step(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
         """Be told that an optimizer step is done.
@@ -85,13 +85,13 @@ class GradientBalancer(Balancer):
     at: Literal["shared", "trunk", "features", "last_shared", "decoder_entry"] = "shared"
     scales: Literal["shared", "all"] = "shared"
 
+    @abstractmethod
     def weights(self, gradients: Gradients) -> Tensor:
         """Return one weight per row, (T,).
 
         Args:
             gradients: rows and losses of the present tasks.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define weights(gradients)")
 
     def direction(self, gradients: Gradients) -> Tensor:
         """Return the combined gradient, (D,).

@@ -162,8 +162,37 @@ BEHAVIOUR = [
 ]
 
 
+UNFINISHED = """\
+import mtlkit
+from typing import Literal
+
+class Mine(mtlkit.{base}):
+    pass
+
+class Choice(mtlkit.Weighting):
+    type: Literal["mine"] = "mine"
+    def build_balancer(self, tasks): return Mine()
+
+@mtlkit.hookimpl
+def mtlkit_weightings(): return [Choice]
+"""
+MODULES = [
+    Case(
+        f"a {base} without {method}",
+        "check recipe.yaml --plugin my_weighting.py",
+        3,
+        ("the weighting of this recipe fails", method, "Mend the plugin my_weighting, line 9"),
+        edited(("{type: equal}", "{type: mine}")),
+        {"my_weighting.py": UNFINISHED.format(base=base)},
+    )
+    for base, method in (("Balancer", "total"), ("GradientBalancer", "weights"))
+]
+
+
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")  # "no channels"
-@pytest.mark.parametrize("case", [*IMPORTS, *OFFERS, *BEHAVIOUR], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*IMPORTS, *OFFERS, *BEHAVIOUR, *MODULES], ids=lambda case: case.name
+)
 def test_a_wrong_plugin_is_named(case: Case, refuse: Callable[[Case], None]) -> None:
     refuse(case)
 

@@ -209,6 +209,9 @@ class Elsewhere(mtlkit.GradientBalancer):
 
     at = "features"
 
+    def weights(self, gradients):
+        return torch.ones(len(gradients.tasks))
+
 
 def test_gradient_balancers_that_cannot_be_served_are_refused(recipe):
     with pytest.raises(UsageError, match="at 'features', scaling 'shared': this release knows"):
