@@ -113,8 +113,16 @@ def wrong_form(
 
 
 def _forms(sample: Mapping[str, Tensor]) -> str:
-    words = (f"{name} {tuple(x.shape)} {str(x.dtype)[6:]}" for name, x in sample.items())
-    return ", ".join(words)
+    return ", ".join(f"{name} {form(value)}" for name, value in sample.items())
+
+
+def form(value: Tensor) -> str:
+    """Return shape and type of a tensor in words.
+
+    Args:
+        value: any.
+    """
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
 @dataclass(frozen=True)

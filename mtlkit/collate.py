@@ -77,12 +77,15 @@ class Collate:
         kept = [x for x in every if x.sample is not None]
         if not kept:
             return Unread(skipped)
+        if self.shelf is None or get_worker_info() is None:
+            return self._stacked(kept, skipped, _Stack({}))
+        place = self.shelf.next_place()
+        batch = self._stacked(kept, skipped, _Stack(self.shelf.at(place)))
+        return _without_tensors(batch, place)
+
+    def _stacked(self, kept: Sequence[Found], skipped: tuple[str, ...], stack: _Stack) -> Batch:
         samples = [x.sample for x in kept if x.sample is not None]
-        place = None
-        if self.shelf is not None and get_worker_info() is not None:
-            place = self.shelf.next_place()
-        stack = _Stack({} if place is None or self.shelf is None else self.shelf.at(place))
-        batch = Batch(
+        return Batch(
             image=stack(IMAGE, [sample["image"].as_subclass(Tensor) for sample in samples]),
             labels=dict(self._labels(samples, stack)),
             extras=dict(self._extras(samples, stack)),
@@ -90,7 +93,6 @@ class Collate:
             indices=tuple(x.index for x in kept),
             skipped=skipped,
         )
-        return batch if place is None else _without_tensors(batch, place)
 
     def _labels(self, samples: Sequence[Sample], stack: _Stack) -> Iterator[tuple[str, Label]]:
         for name, blank in self.labels.items():

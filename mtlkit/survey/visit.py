@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from mtlkit.cache import form
 from mtlkit.camera import Intrinsics
 from mtlkit.contracts import Dataset
 from mtlkit.errors import MissingError, MtlkitError
@@ -206,7 +207,7 @@ def _inconsistent(look: Look, index: int, sample: Mapping[str, Tensor]) -> Itera
             continue
         if blank is not None and (value.shape, value.dtype) != (blank.shape, blank.dtype):
             yield (
-                f"{where}: {name} is {_form(value)}, and the data set declares {_form(blank)}. "
+                f"{where}: {name} is {form(value)}, and the data set declares {form(blank)}. "
                 "Mend its file, or `offers` of the plugin"
             )
         elif name in look.specs:
@@ -217,10 +218,6 @@ def _inconsistent(look: Look, index: int, sample: Mapping[str, Tensor]) -> Itera
                     f"{where}: {name} holds class ids {', '.join(map(str, ids[:5]))} (known: 0 to "
                     f"{known}). Give the data set's own label file"
                 )
-
-
-def _form(value: Tensor) -> str:
-    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
 def _is_there(value: Tensor | None) -> bool:

@@ -16,8 +16,25 @@ from ._maps import Maps
 BOUNDARY = FieldSpec(EdgeMap)
 NORMALS = FieldSpec(NormalMap, channels=3)
 CAMERA = FieldSpec(Intrinsics)
+METRES = FieldSpec(DepthMap, unit="m")
 DEPTH_AT_ONE = FieldSpec(Tensor, shape=())
 """The extra that turns disparity into metres: the metres at which the label would be 1."""
+
+
+def offered(classes: tuple[str, ...], depth: FieldSpec = METRES) -> dict[str, FieldSpec]:
+    """Return what every reader of scenes offers: segmentation, depth, normals, boundary, camera.
+
+    Args:
+        classes: names by id.
+        depth: what the label `depth` is.
+    """
+    return {
+        "segmentation": FieldSpec(ClassMap, classes=classes),
+        "depth": depth,
+        "normals": NORMALS,
+        "boundary": BOUNDARY,
+        "camera": CAMERA,
+    }
 
 
 def with_derived(

@@ -20,11 +20,11 @@ from mtlkit.errors import MissingError
 from mtlkit.geometry import metres
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import ClassMap, DepthMap, DisparityMap
+from mtlkit.transforms import DisparityMap
 
 from ._cityscapes_labels import LABELS, Classes, ClassMapName, class_names, label_to_class
 from ._contents import unreadable
-from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar, with_derived
+from ._derived import DEPTH_AT_ONE, METRES, offered, scalar, with_derived
 from ._files import FileDataset, check_folders, check_split, needed
 from ._listing import visible
 from ._maps import Files, Maps
@@ -80,16 +80,10 @@ class Cityscapes(FileDataset):
         depth = {
             "disparity": FieldSpec(DisparityMap, unit="disparity/256"),
             "inverse_depth": FieldSpec(DisparityMap, unit="1/m"),
-            "metres": FieldSpec(DepthMap, unit="m"),
+            "metres": METRES,
         }[self.depth]
-        offered = {
-            "segmentation": FieldSpec(ClassMap, classes=class_names(self.classes)),
-            "depth": depth,
-            "normals": NORMALS,
-            "boundary": BOUNDARY,
-            "camera": CAMERA,
-        }
-        return offered if self.depth == "metres" else offered | {"depth_at_one": DEPTH_AT_ONE}
+        fields = offered(class_names(self.classes), depth)
+        return fields if self.depth == "metres" else fields | {"depth_at_one": DEPTH_AT_ONE}
 
     def find(self, split: str, wants: frozenset[str]) -> Sequence[Files]:
         """Return the files of all cities, sorted by name; only those of wanted labels must exist.

@@ -18,10 +18,10 @@ from torch import Tensor
 from mtlkit.errors import UsageError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import ClassMap, DepthMap
+from mtlkit.transforms import DepthMap
 
 from ._axes import Axes
-from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
+from ._derived import offered, with_derived
 from ._files import FileDataset, FileSplit, check_root, check_split
 from ._maps import Files, Maps
 from ._nyuv2_labels import Classes, class_names
@@ -78,13 +78,7 @@ class NYUv2(FileDataset):
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
         """Segmentation, depth, normals, boundary and the camera."""
-        return {
-            "segmentation": FieldSpec(ClassMap, classes=class_names(self.classes)),
-            "depth": FieldSpec(DepthMap, unit="m"),
-            "normals": NORMALS,
-            "boundary": BOUNDARY,
-            "camera": CAMERA,
-        }
+        return offered(class_names(self.classes))
 
     @property
     def image_dtype(self) -> torch.dtype:

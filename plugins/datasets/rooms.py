@@ -18,7 +18,7 @@ from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DepthMap
 
-from ._derived import BOUNDARY, CAMERA, NORMALS
+from ._derived import offered
 from ._nyuv2_labels import CLASSES
 from ._scenes.labels import edge_map, intrinsics, normal_map
 from ._scenes.numbering import MOST_SCENES
@@ -52,13 +52,7 @@ class Rooms(Dataset):
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
         """Segmentation, depth, normals, boundary and the camera."""
-        return {
-            "segmentation": FieldSpec(ClassMap, classes=CLASSES),
-            "depth": FieldSpec(DepthMap, unit="m"),
-            "normals": NORMALS,
-            "boundary": BOUNDARY,
-            "camera": CAMERA,
-        }
+        return offered(CLASSES)
 
     def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
         """Return scenes, rendered when asked for.

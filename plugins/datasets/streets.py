@@ -20,7 +20,7 @@ from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, DisparityMap
 
 from ._cityscapes_labels import Classes, class_names, label_to_class, train_to_label
-from ._derived import BOUNDARY, CAMERA, DEPTH_AT_ONE, NORMALS, scalar
+from ._derived import DEPTH_AT_ONE, offered, scalar
 from ._scenes.disparity import FULL_WIDTH, full_disparity
 from ._scenes.labels import edge_map, intrinsics, normal_map
 from ._scenes.numbering import MOST_SCENES
@@ -60,14 +60,9 @@ class Streets(Dataset):
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
         """Segmentation, depth, normals, boundary and the camera."""
-        return {
-            "segmentation": FieldSpec(ClassMap, classes=class_names(self.classes)),
-            "depth": FieldSpec(DisparityMap, unit="disparity/256"),
-            "normals": NORMALS,
-            "boundary": BOUNDARY,
-            "camera": CAMERA,
-            "depth_at_one": DEPTH_AT_ONE,
-        }
+        disparity = FieldSpec(DisparityMap, unit="disparity/256")
+        fields = offered(class_names(self.classes), disparity)
+        return fields | {"depth_at_one": DEPTH_AT_ONE}
 
     def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
         """Return scenes, rendered when asked for.

@@ -16,10 +16,9 @@ from torch import Tensor
 from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import ClassMap, DepthMap
 
 from ._centimetres import MaxDepth, depth_map
-from ._derived import BOUNDARY, CAMERA, NORMALS, with_derived
+from ._derived import offered, with_derived
 from ._files import FileDataset, check_folders, check_split, needed
 from ._listing import visible
 from ._maps import Files, Maps
@@ -57,13 +56,7 @@ class Synthia(FileDataset):
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
         """Segmentation, depth, normals, boundary and the camera."""
-        return {
-            "segmentation": FieldSpec(ClassMap, classes=CLASSES),
-            "depth": FieldSpec(DepthMap, unit="m"),
-            "normals": NORMALS,
-            "boundary": BOUNDARY,
-            "camera": CAMERA,
-        }
+        return offered(CLASSES)
 
     def find(self, split: str, wants: frozenset[str]) -> Sequence[Files]:
         """Return the files by number; only those of wanted labels must exist.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from fixtures.commands import RECIPE, run
+from fixtures.commands import RECIPE, run, start
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -54,8 +52,8 @@ def test_good_data_are_described_and_drawn(counting, tmp_path, capfd, workers) -
     code, out, err = run(capfd, "data", "check", counting, "--workers", workers)
     assert code == 0
     assert "counted: samples of 32×64; train 6, val 2" in out
-    for start in ("segmentation ", "depth ", "flat ", "distances "):
-        assert f"\n{start}" in out
+    for word in ("segmentation ", "depth ", "flat ", "distances "):
+        assert f"\n{word}" in out
     assert "normals" not in out and "leakage" not in out
     assert "6 of 6" in out
     assert "reading" in err and "8/8" in err and "reading" not in out
@@ -120,11 +118,8 @@ def test_a_sheet_that_has_no_place_is_told_before_anything_is_read(
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_in_words(counting, tmp_path) -> None:
-    words = ["data", "check", str(counting), "--set", "data.train=200", "--set", "data.seconds=0.1"]
-    command = [sys.executable, "-m", "mtlkit", *words, "--workers", "2"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE, text=True
-    ) as process:
+    words = ("--set", "data.train=200", "--set", "data.seconds=0.1", "--workers", "2")
+    with start(tmp_path, "data", "check", counting, *words) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "decoded").exists() and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from fixtures.commands import run
+from fixtures.commands import run, start
 
 EVERY = {f"train {i}" for i in range(6)} | {"val 0", "val 1"}
 MIB = 2**20
@@ -98,13 +96,6 @@ def test_a_recipe_that_keeps_nothing_on_disk_says_what_to_set(
     assert not decoded(tmp_path)
 
 
-def start(folder: Path, recipe: Path, *words: str, **options) -> subprocess.Popen[str]:
-    """Return the command in a process group of its own."""
-    command = [sys.executable, "-m", "mtlkit", "data", "prepare", str(recipe), *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes, **options)
-
-
 def wait_for(folder: Path, lines: int) -> None:
     """Return when so many samples are being decoded."""
     log, deadline = folder / "decoded", time.monotonic() + 60
@@ -118,7 +109,7 @@ SLOW = ("--set", "data.train=30", "--set", "data.seconds=0.1", "--workers", "2")
 
 @pytest.mark.slow
 def test_a_killed_preparation_goes_on_where_it_was(counting, tmp_path, capfd) -> None:
-    with start(tmp_path, counting, *SLOW) as process:
+    with start(tmp_path, "data", "prepare", counting, *SLOW) as process:
         wait_for(tmp_path, 8)
         process.kill()
     time.sleep(6)  # the workers find out that they are alone
@@ -135,7 +126,7 @@ def test_a_killed_preparation_goes_on_where_it_was(counting, tmp_path, capfd) ->
 
 @pytest.mark.slow
 def test_ctrl_c_is_told_in_words_and_keeps_what_is_kept(counting, tmp_path, capfd) -> None:
-    with start(tmp_path, counting, *SLOW) as process:
+    with start(tmp_path, "data", "prepare", counting, *SLOW) as process:
         wait_for(tmp_path, 8)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
@@ -155,7 +146,7 @@ def test_a_full_disk_is_told_at_once_with_its_cure(counting, tmp_path, capfd) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     words = ("--workers", "2", "--set", "data.train=40")
-    with start(tmp_path, counting, *words, preexec_fn=limit) as process:
+    with start(tmp_path, "data", "prepare", counting, *words, preexec_fn=limit) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 4, err
     assert "cannot keep samples here (File too large). Set MTLKIT_CACHE" in err

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from fixtures import damage
 from fixtures.layouts_cityscapes import CAMERA, SIZE, path_of, put, put_camera, write_sample
 
 from mtlkit.errors import MissingError
@@ -48,26 +47,6 @@ def test_missing_files_are_counted_and_the_first_named(tmp_path):
     assert "5 of 15 files are missing" in text
     assert "disparity/train/a/a_000000_000019_disparity.png" in text
     assert "/d_000000" not in text
-
-
-@pytest.mark.parametrize("name", damage.EVERY)
-@pytest.mark.parametrize("kind", ["gtFine", "disparity", "camera"])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, kind, name):
-    write_sample(tmp_path)
-    path = path_of(tmp_path, kind)
-    damage.EVERY[name](path)
-    text = told(tmp_path, **METRES)
-    assert path.name in text and "Unpack" in text
-
-
-@pytest.mark.parametrize("name", sorted(set(damage.EVERY) - {"gone"}))
-def test_a_damaged_image_is_named_with_what_to_do(tmp_path, name):
-    write_sample(tmp_path)
-    path = path_of(tmp_path, "leftImg8bit")
-    damage.EVERY[name](path)
-    for allowed in ("fail", "allow"):
-        text = told(tmp_path, missing_labels=allowed)
-        assert path.name in text and "Unpack" in text
 
 
 def grey(level=0, dtype=np.uint8, size=SIZE):

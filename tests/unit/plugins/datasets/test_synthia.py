@@ -4,7 +4,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fixtures import damage
 from fixtures.layouts_synthia import SIZE, path_of, put, write_synthia
 
 from mtlkit.errors import MissingError, UsageError
@@ -131,28 +130,6 @@ def test_an_unknown_split_is_refused():
 def test_impossible_fields_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         data_in("/nowhere", **fields)
-
-
-@pytest.mark.parametrize("name", damage.EVERY)
-@pytest.mark.parametrize("kind", ["labels", "depth"])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, kind, name):
-    write_synthia(tmp_path)
-    path = path_of(tmp_path, kind)
-    damage.EVERY[name](path)
-    text = told(tmp_path)
-    assert path.name in text and "Unpack" in text
-
-
-@pytest.mark.parametrize(
-    "name", sorted(set(damage.EVERY) - {"gone"})
-)  # what is gone is not looked for
-def test_a_damaged_image_is_named_with_what_to_do(tmp_path, name):
-    write_synthia(tmp_path)
-    path = path_of(tmp_path, "image")
-    damage.EVERY[name](path)
-    for allowed in ("fail", "allow"):
-        text = told(tmp_path, frozenset(), missing_labels=allowed)
-        assert path.name in text and "Unpack" in text
 
 
 def colours(level=0, dtype=np.uint16, size=SIZE):

@@ -4,7 +4,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fixtures import damage
 from fixtures.layouts_vkitti2 import COLOURS, SIZE, UNDEFINED, path_of, put, write_vkitti2
 from PIL import Image
 
@@ -194,28 +193,6 @@ def test_a_recipe_that_leaves_no_scene_to_train_on_has_a_problem():
     every = ("Scene01", "Scene02", "Scene06", "Scene18", "Scene20")
     assert any("val_scenes" in text for text in data_in("/x", val_scenes=every).problems(None))
     assert not list(data_in("/x", val_scenes=every[1:]).problems(None))
-
-
-@pytest.mark.parametrize("name", damage.EVERY)
-@pytest.mark.parametrize("kind", ["classes", "depth"])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, kind, name):
-    write_vkitti2(tmp_path)
-    path = path_of(tmp_path, kind)
-    damage.EVERY[name](path)
-    text = told(tmp_path)
-    assert path.name in text and "Unpack" in text
-
-
-@pytest.mark.parametrize(
-    "name", sorted(set(damage.EVERY) - {"gone"})
-)  # what is gone is not looked for
-def test_a_damaged_image_is_named_with_what_to_do(tmp_path, name):
-    write_vkitti2(tmp_path)
-    path = path_of(tmp_path, "image")
-    damage.EVERY[name](path)
-    for allowed in ("fail", "allow"):
-        text = told(tmp_path, frozenset(), missing_labels=allowed)
-        assert path.name in text and "Unpack" in text
 
 
 WRONG = {
