@@ -10,7 +10,7 @@ import torch
 from mtlkit.data import meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
 from mtlkit.evaluation import directions, keep_best_faults
-from mtlkit.gradients import Backward, Reach, last_shared, probe
+from mtlkit.gradients import Conditions, Reach, build_backward, probe
 from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import build_optimizer
 from mtlkit.order import BatchOrder
@@ -164,9 +164,6 @@ def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterato
     except ValueError as error:  # torch's own rules, such as nesterov without momentum
         yield recipe.fault(("optimizer",), f"torch refuses it: {error}. Change these keys")
     try:
-        Backward(balancer, last_shared(objective, reach))
+        build_backward(balancer, objective, reach, Conditions(recipe.train.accumulate))
     except MtlkitError as error:
         yield recipe.fault(("weighting",), str(error))
-    if Backward.needs_whole_steps(balancer) and recipe.train.accumulate > 1:
-        message = "weighting by gradients sees one batch a step in this release. Write 1"
-        yield recipe.fault(("train", "accumulate"), message)

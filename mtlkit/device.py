@@ -46,7 +46,7 @@ def place(device: str, precision: str) -> Placement:
 
     Args:
         device: auto, cpu, cuda or cuda:N.
-        precision: auto, fp32 or bf16.
+        precision: auto, fp32, bf16 or fp16.
 
     Raises:
         MissingError: the device is not there.
@@ -102,8 +102,18 @@ def autocast(placement: Placement) -> contextlib.AbstractContextManager[Any]:
     Args:
         placement: from `place`.
     """
-    enabled = placement.precision == "bf16"
-    return torch.autocast(placement.device.type, dtype=torch.bfloat16, enabled=enabled)
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(placement.precision)
+    return torch.autocast(placement.device.type, dtype=low, enabled=low is not None)
+
+
+def gradient_scaler(placement: Placement) -> torch.amp.GradScaler:
+    """Return what keeps gradients within the range of fp16; with other precisions it does nothing.
+
+    Args:
+        placement: from `place`.
+    """
+    enabled = placement.precision == "fp16"
+    return torch.amp.GradScaler(placement.device.type, enabled=enabled)
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -240,3 +250,12 @@ def restore_rng(state: Mapping[str, Any]) -> None:
             torch.cuda.set_rng_state_all(state["cuda"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"the state of the random generators is damaged: {error}") from None
+
+
+def columns_at_once(device: torch.device) -> int:
+    """Return how many columns of a wide matrix to work on at once: what fits into a cache.
+
+    Args:
+        device: of the matrix.
+    """
+    return 1 << 16 if device.type == "cpu" else 1 << 22

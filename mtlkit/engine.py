@@ -248,7 +248,7 @@ class Run:
     def _end_step(self, images: int) -> None:
         """Tell the trackers, then save if it is time: a resumed run drops what was not saved."""
         train, step = self.recipe.train, self.position.step
-        metrics = self.learner.monitor.read_line() if step % train.log_every == 0 else None
+        metrics = self.learner.read_line() if step % train.log_every == 0 else None
         record = StepRecord(step, self.position.epoch, images, metrics)
         with self.recipe.loaded.blaming("a tracker fails"):
             self.recipe.loaded.manager.hook.mtlkit_step_end(run=self, step=record)
@@ -258,7 +258,7 @@ class Run:
 
     def _end_epoch(self) -> dict[str, float]:
         """Validate, tell the trackers, and save at the beginning of the next epoch."""
-        train = self.learner.monitor.read_epoch()
+        train = self.learner.read_epoch()
         validation = self.evaluate("val")
         if not math.isfinite(validation.get("loss/total", 0.0)):
             epoch = self.position.epoch

@@ -21,10 +21,11 @@ class Monitor:
     Args:
         names: every value that may come, in the order in which a fault is looked for.
         device: of the values.
+        skips: whether a value that is no number counts as absent, and is no fault.
     """
 
-    def __init__(self, names: list[str], device: torch.device) -> None:
-        self.names = names
+    def __init__(self, names: list[str], device: torch.device, skips: bool = False) -> None:
+        self.names, self.skips = names, skips
         size = len(names)
         self.line = torch.zeros(2, size, dtype=torch.float64, device=device)
         self.epoch = torch.zeros_like(self.line)
@@ -44,10 +45,14 @@ class Monitor:
         here = [values[name].to(zero) if name in values else zero for name in self.names]
         new = torch.stack(here).to(self.line)
         pair = torch.stack((new, self._presence(tuple(name in values for name in self.names))))
+        is_finite = new.isfinite()
+        if self.skips:
+            pair = torch.where(is_finite, pair, 0)
+        else:
+            is_first = ~is_finite & (self.first_bad < 0)
+            self.first_bad = torch.where(is_first, step, self.first_bad)
         self.line += pair
         self.epoch += pair
-        is_first = ~new.isfinite() & (self.first_bad < 0)
-        self.first_bad = torch.where(is_first, step, self.first_bad)
 
     def read_line(self) -> dict[str, float]:
         """Return the means since the last line, and begin a new one.

@@ -220,3 +220,24 @@ class TransferNetwork(nn.Module):
                 x = torch.cat((x, skips.pop()), 1)
         out: Tensor = self.head(x)
         return out
+
+
+@contextlib.contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Keep running statistics as they are; batch norms in training mode go on with their batch's.
+
+    Args:
+        module: may hold batch norms.
+    """
+    norms = [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -249,3 +249,23 @@ def clip_gradients(optimizer: Optimizer, limit: float) -> torch.Tensor:
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Return whether there is anything to move.
+
+    Args:
+        optimizer: from `build_optimizer`.
+    """
+    return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+
+
+def is_finite(optimizer: Optimizer) -> bool:
+    """Return whether every gradient is; waits for the device.
+
+    Args:
+        optimizer: whose parameters' gradients are looked at.
+    """
+    every = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    grads = [grad for grad in every if grad is not None]
+    return bool(torch.nn.utils.get_total_norm(grads).isfinite())

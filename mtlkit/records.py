@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+WEIGHTING = "weighting/"
+"""What the names of a weighting's own numbers begin with."""
+
 
 @dataclass
 class Position:

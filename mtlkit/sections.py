@@ -91,10 +91,16 @@ class Train(Section):
         pattern=DEVICE_PATTERN,
         description=DEVICE_WORDS,
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the hardware has it natively"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="auto: bf16 where the hardware has it natively, else fp32; fp16: with a scaler",
     )
     keep_best: KeepBest | None = Field(None, description="null: only the last state is kept")
+    on_nonfinite: Literal["stop", "skip_task"] = Field(
+        "stop",
+        description="what a loss or gradient that is no number does; skip_task: its task is left "
+        "out of the step, counted and shown",
+    )
     clip: Positive | None = Field(None, description="largest norm of all gradients together")
     accumulate: Count = Field(1, description="batches per step")
     init_from: str | None = Field(None, description="checkpoint to start the weights from")

@@ -6,23 +6,39 @@ described in `mtlkit.structures`.
 """
 
 from mtlkit.contracts.edge import AuxiliaryLoss, AuxiliaryModule, Edge, End, Transfer
+from mtlkit.contracts.gradient import (
+    DirectionBalancer,
+    GradientBalancer,
+    Gradients,
+    GradientWeighting,
+    Place,
+    SolvedBalancer,
+    Weights,
+)
 from mtlkit.contracts.plugin import Architecture, Dataset, Encoder, Plugin
 from mtlkit.contracts.task import Task
-from mtlkit.contracts.weighting import Balancer, GradientBalancer, Gradients, Weighting
+from mtlkit.contracts.weighting import PROPERTIES, Balancer, Card, Weighting
 
 __all__ = [
+    "PROPERTIES",
     "Architecture",
     "AuxiliaryLoss",
     "AuxiliaryModule",
     "Balancer",
+    "Card",
     "Dataset",
+    "DirectionBalancer",
     "Edge",
     "Encoder",
     "End",
     "GradientBalancer",
+    "GradientWeighting",
     "Gradients",
+    "Place",
     "Plugin",
+    "SolvedBalancer",
     "Task",
     "Transfer",
     "Weighting",
+    "Weights",
 ]

@@ -1,22 +1,53 @@
-"""The weighting contract: how task losses become one update."""
+"""The weighting contract: how task losses become one update, from their values alone."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mtlkit.contracts.plugin import Plugin
 from mtlkit.contracts.task import Task
 
+PROPERTIES: Mapping[str, str] = {
+    "scale": "all losses and gradients times c, 1e-8 ≤ c ≤ 1e8: the update keeps its direction",
+    "permutation": "tasks in another order: the same update",
+    "duplicate": "a task that is there twice: the update is finite, both copies weigh the same",
+    "zero": "a task without gradient: the update keeps the direction that it has without the task",
+    "parallel": "parallel gradients: the update is along them",
+    "opposed": "two exactly opposed gradients among others: the update is finite",
+    "single": "one task: the update is its gradient times a positive number",
+    "precision": "gradients in float32: the update of float64 but for rounding",
+}
+"""What every method is tested for, by the name that a `Card` refers to."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is said of a method in docs/weighting.md, and what it is excused from in the tests.
+
+    Args:
+        title: what its authors call it.
+        paper: authors, year and arXiv number or venue.
+        invariant: what always holds of its update, in a sentence.
+        use: when to use it, in a sentence.
+        exceptions: names of `PROPERTIES` that cannot hold for it, each with the reason.
+    """
+
+    title: str = ""
+    paper: str = ""
+    invariant: str = ""
+    use: str = ""
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
 
 class Weighting(Plugin):
     """The choice of how task losses become one update; its balancer holds the state."""
+
+    card: ClassVar[Card] = Card()
 
     @abstractmethod
     def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
@@ -35,76 +66,25 @@ class Weighting(Plugin):
 class Balancer(nn.Module, ABC):
     """Loss level. Maths, never autograd; all state in state_dict; sees present tasks only."""
 
+    def before_step(self) -> None:
+        """Be told that an optimizer step begins (RLW); it may call `total` several times."""
+
     @abstractmethod
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return the scalar to minimise; in eval mode it changes no state.
 
+        Its derivative with respect to each loss is that task's weight.
+
         Args:
-            losses: scalars by task, those present in this step.
+            losses: scalars by task, those present in this step; of all ranks.
         """
 
     def after_step(self, again: Callable[[], Mapping[str, Tensor]]) -> None:
         """Be told that an optimizer step is done.
 
         Args:
-            again: evaluates the same batch once more (FAMO).
+            again: evaluates the step's losses once more, by task, without gradient (FAMO).
         """
 
     def after_epoch(self) -> None:
         """Be told that an epoch of training is done (DWA)."""
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Each present task's gradient at the parameters where a balancer looks.
-
-    Args:
-        rows: (T,D), a task a row.
-        losses: (T,), detached task losses.
-        tasks: names, in the order of the rows.
-    """
-
-    rows: Tensor
-    losses: Tensor
-    tasks: tuple[str, ...]
-
-    @cached_property
-    def gramian(self) -> Tensor:
-        """Inner products of the rows, (T,T) float64."""
-        rows = self.rows.double()
-        return rows @ rows.T
-
-
-class GradientBalancer(Balancer):
-    """Gradient level: weights from the gradients of the task losses.
-
-    `at` names the parameters (or maps) whose gradients are compared, `scales` which gradients the
-    weights multiply: those of shared parameters, or all.
-    """
-
-    at: Literal["shared", "trunk", "features", "last_shared", "decoder_entry"] = "shared"
-    scales: Literal["shared", "all"] = "shared"
-
-    @abstractmethod
-    def weights(self, gradients: Gradients) -> Tensor:
-        """Return one weight per row, (T,).
-
-        Args:
-            gradients: rows and losses of the present tasks.
-        """
-
-    def direction(self, gradients: Gradients) -> Tensor:
-        """Return the combined gradient, (D,).
-
-        Args:
-            gradients: rows and losses of the present tasks.
-        """
-        return self.weights(gradients).to(gradients.rows) @ gradients.rows
-
-    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the sum of the losses, which validation reports.
-
-        Args:
-            losses: scalars by task.
-        """
-        return torch.stack(list(losses.values())).sum()

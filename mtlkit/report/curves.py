@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlkit.files import beside
+from mtlkit.records import WEIGHTING
 from mtlkit.report.table import LOSS
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ PANEL = (4.8, 3.2)  # inches
 DPI = 120
 MOST_COLUMNS = 3
 MANY = 6  # curves from which a legend is set in smaller letters
+
+
+WEIGHTING_PANELS = {
+    "weight": "task weights",
+    "gradient_norm": "gradient norms",
+    "cosine": "gradient cosines",
+}
+"""Kinds of a weighting's numbers that are drawn, with the titles of their panels."""
 
 
 @dataclass
@@ -120,8 +129,16 @@ def _panels(curves: Curves, directions: Mapping[str, Direction]) -> list[Panel]:
         Panel("losses ↓", "", dict(sorted(whole.items(), key=_total_first)), True),
         Panel("edge and auxiliary losses ↓", "", terms, True),
     ]
+    panels += [
+        Panel(title, "", {n: n.removeprefix(f"{WEIGHTING}{kind}/") for n in names if _is(n, kind)})
+        for kind, title in WEIGHTING_PANELS.items()
+    ]
     validation = [name for split, name in curves if split == "val" and not name.startswith(LOSS)]
     return [panel for panel in (*panels, *_families(validation, directions)) if panel.names]
+
+
+def _is(name: str, kind: str) -> bool:
+    return name.startswith(f"{WEIGHTING}{kind}/")
 
 
 def _total_first(pair: tuple[str, str]) -> bool:
@@ -153,6 +170,7 @@ def _draw(axes: Axes, panel: Panel, curves: Curves) -> None:
     for number, (name, label) in enumerate(panel.names.items()):
         colour = f"C{number % 10}"
         train, val = (curves.get((split, name), Curve()) for split in ("train", "val"))
+        val = curves.get(("epoch", name), val)
         if train.steps and panel.is_loss:
             own = label if not val.steps else None
             look = "." if len(train.steps) == 1 else "-"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlkit.errors import MissingError
 from mtlkit.hookspecs import hookimpl
+from mtlkit.records import WEIGHTING
 
 if TYPE_CHECKING:
     from mtlkit.engine import Run
@@ -60,11 +61,14 @@ class JsonLines:
 
     @hookimpl
     def mtlkit_epoch_end(self, epoch: EpochRecord) -> None:
-        """Write the metrics of validation, whose time is no training time.
+        """Write the weighting's means, then validation, whose time is no training time.
 
         Args:
             epoch: the epoch.
         """
+        weighting = {n: x for n, x in epoch.train.items() if n.startswith(WEIGHTING)}
+        if weighting:
+            self._write(epoch.step, epoch.epoch, "epoch", weighting)
         skipped = {SKIPPED: float(sum(epoch.skipped.values()))} if epoch.skipped else {}
         self._write(epoch.step, epoch.epoch, "val", epoch.val | skipped)
         self.seen = time.monotonic()

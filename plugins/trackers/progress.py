@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtlkit.hookspecs import hookimpl
+from mtlkit.records import WEIGHTING
 from mtlkit.report.table import LOSS, format_number, with_arrow
 
 from ._views import GAP, Standing, View, choose_view
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mtlkit.records import EpochRecord, Outcome, StepRecord
 
 TOTAL = f"{LOSS}total"
+NOTHING = 1e-6  # how far from 1 a weight may be that is not worth a word
 
 
 @dataclass
@@ -72,8 +74,15 @@ class Progress:
         now = time.monotonic()
         number = f"epoch {epoch.epoch:>{len(str(self.epochs))}}/{self.epochs}"
         self.validation = GAP.join(_key_metrics(run, epoch.val))
-        parts = [number, self.validation, *_total(epoch), f"{now - self.epoch_began:.1f} s"]
+        parts = [
+            number,
+            self.validation,
+            *_total(epoch),
+            *_weighting(epoch),
+            f"{now - self.epoch_began:.1f} s",
+        ]
         self.view.say(GAP.join(part for part in [*parts, "best" * epoch.is_best] if part))
+        self._say_left_out(epoch)
         self._say_skipped(epoch)
         self.epoch_began, self.images = now, 0
 
@@ -85,6 +94,13 @@ class Progress:
             outcome: not used; it goes away however the run ended.
         """
         self.view.end()
+
+    def _say_left_out(self, epoch: EpochRecord) -> None:
+        """Show which tasks were left out of steps, and of how many."""
+        of_task = _numbers(epoch, "left_out")
+        if of_task:
+            steps = ", ".join(f"{task} {number:.0f}×" for task, number in of_task.items())
+            self.view.say(f"left out of steps, not finite: {steps}")
 
     def _say_skipped(self, epoch: EpochRecord) -> None:
         """Show how many samples were skipped, and name each the first time."""
@@ -135,6 +151,23 @@ def _total(epoch: EpochRecord) -> list[str]:
         return []
     train = f" (train {format_number(epoch.train[TOTAL])})" if TOTAL in epoch.train else ""
     return [f"loss ↓ {format_number(epoch.val[TOTAL])}{train}"]
+
+
+def _weighting(epoch: EpochRecord) -> list[str]:
+    """Return the tasks' weights, unless all are 1, and the lowest cosine of two gradients."""
+    weights, cosines = _numbers(epoch, "weight"), _numbers(epoch, "cosine")
+    parts = []
+    if any(abs(weight - 1) > NOTHING for weight in weights.values()):
+        parts.append(" ".join(["weights", *map(format_number, weights.values())]))
+    if cosines:
+        parts.append(f"cosine {min(cosines.values()):+.2f}")
+    return parts
+
+
+def _numbers(epoch: EpochRecord, kind: str) -> dict[str, float]:
+    """Return the epoch's numbers of the weighting, without the prefix."""
+    start = f"{WEIGHTING}{kind}/"
+    return {n.removeprefix(start): x for n, x in epoch.train.items() if n.startswith(start)}
 
 
 def first_line(run: Run) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, Task, Weighting
+from mtlkit.contracts import Balancer, Card, Task, Weighting
 from mtlkit.hookspecs import hookimpl
 
 
@@ -21,6 +21,15 @@ class DynamicWeightAverage(Weighting):
 
     Source: Liu, Johns and Davison 2019, arXiv 1803.10704, eq. 7.
     """
+
+    card: ClassVar[Card] = Card(
+        title="DWA",
+        paper="Liu, Johns and Davison, CVPR 2019, arXiv 1803.10704",
+        invariant="Weights are above 0 and sum to T; tasks whose losses fall at one rate weigh 1.",
+        use="To help tasks that learn slowly, at no cost. It looks at rates alone and moves once "
+        "an epoch, so its weights stay near 1: a bad choice to balance losses of different scale, "
+        "or for runs of few epochs.",
+    )
 
     type: Literal["dwa"] = "dwa"
     temperature: float = Field(2.0, gt=0, description="τ: larger is nearer to equal weights")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, Task, Weighting
+from mtlkit.contracts import Balancer, Card, Task, Weighting
 from mtlkit.hookspecs import hookimpl
 
 
 class Equal(Weighting):
     """The sum of the task losses; each task's own `weight` is in its loss already."""
+
+    card: ClassVar[Card] = Card(
+        title="Equal weighting",
+        paper="the baseline of every paper; defended by Kurin et al., NeurIPS 2022, "
+        "arXiv 2201.04122",
+        invariant="The update is the sum of the task gradients.",
+        use="First, always: it costs nothing, and with the tasks' own `weight` tuned it is hard to "
+        "beat. A bad choice untuned where losses differ by orders of magnitude: the largest rules.",
+    )
 
     type: Literal["equal"] = "equal"
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, GradientBalancer, Gradients, Task, Weighting
+from mtlkit.contracts import (
+    Balancer,
+    Card,
+    GradientBalancer,
+    Gradients,
+    GradientWeighting,
+    Place,
+    Task,
+    Weighting,
+)
 from mtlkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ LEAST = 1e-4  # weights stay above 0, as the method asks; small enough to rule n
 BETAS = (0.9, 0.999)  # Adam's defaults, as in XTasC-Net's released code
 
 
-class GradNorm(Weighting):
+class GradNorm(GradientWeighting):
     """Weights w with which every task's gradient norm w_t·‖∇L_t‖ at the last shared layer is alike.
 
     Slow tasks get more: the norm aimed at is the mean norm times r_t^α, where r_t is the task's
@@ -33,8 +42,26 @@ class GradNorm(Weighting):
     """
 
     type: Literal["gradnorm"] = "gradnorm"
+    at: Place = Field(
+        "last_shared",
+        description="where norms are taken: the `last_shared` weight as in the paper, all `shared` "
+        "parameters, those of the `trunk`, the `features`, or the deepest one, `decoder_entry`",
+    )
     alpha: float = Field(1.5, ge=0, description="pull towards equal training rates; 0: equal norms")
     lr: float = Field(0.025, gt=0, description="learning rate of the weights (Adam)")
+    card: ClassVar[Card] = Card(
+        title="GradNorm",
+        paper="Chen et al. 2018, arXiv 1711.02257",
+        invariant="Weights are positive and sum to the number of tasks; they rest where "
+        "w_t·‖∇L_t‖ is the mean of these norms times r_t^α.",
+        use="Losses differ in scale and tasks in speed. Cheap: gradients are compared at one "
+        "layer. A bad choice against conflicts, which it does not see, in short runs, as weights "
+        "move by about `lr` a step, and where the first losses say little.",
+        exceptions={
+            "zero": "the mean norm that tasks are compared with counts the task's norm of 0, and "
+            "the weights sum to a number that counts the task",
+        },
+    )
 
     def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
         """Return the module that holds weights, first losses and Adam's moments.
@@ -42,7 +69,7 @@ class GradNorm(Weighting):
         Args:
             tasks: by name, in the recipe's order.
         """
-        return GradNormBalancer(tuple(tasks), self.alpha, self.lr)
+        return GradNormBalancer(tuple(tasks), self)
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
         """Yield a sentence where there is nothing to compare.
@@ -63,13 +90,9 @@ class GradNormBalancer(GradientBalancer):
     """Holds w, first losses and Adam's moments, all (T,) float64, in the order of `names`.
 
     Args:
-        names: the tasks.
-        alpha: exponent of the training rate.
-        lr: learning rate of w.
+        names: of all tasks.
+        method: its fields are the numbers.
     """
-
-    at = "last_shared"
-    scales = "all"
 
     weight: Tensor
     first: Tensor
@@ -77,11 +100,10 @@ class GradNormBalancer(GradientBalancer):
     moment: Tensor
     square: Tensor
 
-    def __init__(self, names: tuple[str, ...], alpha: float, lr: float) -> None:
-        super().__init__()
-        self.names = names
-        self.alpha = alpha
-        self.lr = lr
+    def __init__(self, names: Sequence[str], method: GradNorm) -> None:
+        super().__init__(names, method.at, method.every)
+        self.alpha = method.alpha
+        self.lr = method.lr
         empty = torch.zeros(len(names), dtype=torch.float64)
         self.register_buffer("weight", torch.ones_like(empty))
         self.register_buffer("first", empty.clone())
@@ -90,59 +112,58 @@ class GradNormBalancer(GradientBalancer):
         self.register_buffer("square", empty.clone())
 
     def weights(self, gradients: Gradients) -> Tensor:
-        """Return the weights after one step of their own, (T,) float64, by row.
-
-        A task whose loss or gradient is not finite is left out as if it were absent.
+        """Return the weights after one step of their own, (T,), float64.
 
         Args:
-            gradients: rows and losses of the present tasks, unweighted.
+            gradients: of the present tasks.
         """
-        rows = torch.tensor([self.names.index(name) for name in gradients.tasks])
-        index = rows.to(self.weight.device, non_blocking=True)
+        index = self.index(gradients.tasks)
+        self.first[index] = torch.where(self.steps[index] == 0, gradients.losses, self.first[index])
         norms = gradients.gramian.diagonal().sqrt()
-        losses = gradients.losses.double()
-        usable = norms.isfinite() & losses.isfinite()
-        unseen = self.steps[index] == 0
-        self.first[index] = torch.where(unseen & usable, losses, self.first[index])
-        slope = self._slope(index, norms, losses / self.first[index], usable)
-        self._step(index, slope, usable)
+        self._step(index, self._slope(index, norms, gradients.losses / self.first[index]))
         return self.weight[index]
+
+    def private_weights(self, gradients: Gradients, weights: Tensor) -> Tensor:
+        """Return the same weights: the method weighs whole losses, (T,).
+
+        Args:
+            gradients: of the present tasks.
+            weights: what `weights` returned.
+        """
+        return weights
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return Σ w_t·L_t over the tasks present, with the weights as they are.
 
         Args:
-            losses: scalars by task, those present in this step.
+            losses: scalars by task.
         """
         weight = dict(zip(self.names, self.weight.unbind(), strict=True))
         return torch.stack([weight[name].to(loss) * loss for name, loss in losses.items()]).sum()
 
-    def _slope(self, index: Tensor, norms: Tensor, ratios: Tensor, usable: Tensor) -> Tensor:
-        """Return ∂/∂w_t Σ|w_t·n_t − aim_t| = sign(w_t·n_t − aim_t)·n_t; 0 where not usable."""
-        norms = torch.where(usable, norms, 0.0)
-        ratios = torch.where(usable, ratios.nan_to_num(1.0, 1.0), 0.0)  # x/0: its first loss was 0
+    def _slope(self, index: Tensor, norms: Tensor, ratios: Tensor) -> Tensor:
+        """Return ∂/∂w_t Σ|w_t·n_t − aim_t| = sign(w_t·n_t − aim_t)·n_t."""
+        ratios = ratios.nan_to_num(1.0, 1.0).clamp(min=0)  # x/0: its first loss was 0
         weighted = self.weight[index] * norms
-        many = usable.sum().clamp(min=1)
-        rates = ratios * many / ratios.sum().clamp(min=torch.finfo(ratios.dtype).tiny)
-        aim = weighted.sum() / many * rates**self.alpha
+        rates = ratios * len(ratios) / ratios.sum().clamp(min=torch.finfo(ratios.dtype).tiny)
+        aim = weighted.mean() * rates**self.alpha
         return torch.sign(weighted - aim) * norms
 
-    def _step(self, index: Tensor, slope: Tensor, usable: Tensor) -> None:
-        """Move the usable tasks' weights by Adam, then give them the sum that the rest leaves."""
+    def _step(self, index: Tensor, slope: Tensor) -> None:
+        """Move the present tasks' weights by Adam, then give them the sum that the rest leaves."""
         beta1, beta2 = BETAS
-        steps = self.steps[index] + usable
-        moment, square = self.moment[index], self.square[index]
-        moment = torch.where(usable, torch.lerp(slope, moment, beta1), moment)
-        square = torch.where(usable, torch.lerp(slope.square(), square, beta2), square)
+        self.steps[index] += 1
+        steps = self.steps[index]
+        moment = torch.lerp(slope, self.moment[index], beta1)
+        square = torch.lerp(slope.square(), self.square[index], beta2)
         size = (square / (1 - beta2**steps)).sqrt()
         # no ε, so that the scale of the losses does not matter: without slope there is no step
         change = torch.where(size > 0, moment / (1 - beta1**steps) / size, 0.0)
         before = self.weight[index]
-        moved = torch.where(usable, (before - self.lr * change).clamp(min=LEAST), 0.0)
-        rest = len(self.names) - self.weight.sum() + torch.where(usable, before, 0.0).sum()
-        scaled = moved * rest / moved.sum().clamp(min=LEAST)
-        self.weight[index] = torch.where(usable, scaled, before)
-        self.steps[index], self.moment[index], self.square[index] = steps, moment, square
+        moved = (before - self.lr * change).clamp(min=LEAST)
+        rest = len(self.names) - self.weight.sum() + before.sum()
+        self.weight[index] = moved * rest / moved.sum()
+        self.moment[index], self.square[index] = moment, square
 
 
 @hookimpl

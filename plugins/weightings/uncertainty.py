@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtlkit.contracts import Balancer, Task, Weighting
+from mtlkit.contracts import Balancer, Card, Task, Weighting
 from mtlkit.hookspecs import hookimpl
 
 Form = Literal["xtasc", "kendall", "kendall_typed"]
@@ -27,9 +27,25 @@ class Uncertainty(Weighting):
     gaussian as `kendall`, laplace exp(−s)·L + s, categorical exp(−s)·L + 0.5·s. The total may be
     negative.
 
+    The optimizer moves s, without weight decay; `optimizer.groups: [{match: balancer, lr: …}]`
+    gives it a learning rate of its own, which it needs where losses are far from 1.
+
     Source: Kendall, Gal and Cipolla 2018, arXiv 1705.07115, eqs. 7 and 10; `xtasc` is the released
     code of XTasC-Net (module.py), which uses one form for every task.
     """
+
+    card: ClassVar[Card] = Card(
+        title="Uncertainty weighting",
+        paper="Kendall, Gal and Cipolla, CVPR 2018, arXiv 1705.07115",
+        invariant="At rest a task's weight is a constant over its loss: 1/L, or 1/(2L), by form.",
+        use="For losses of different scale that are likelihoods; it costs one number per task. A "
+        "bad choice for short runs with losses far from 1, since s must first travel to log L, and "
+        "where a task is overfitted: its weight grows as its training loss vanishes.",
+        exceptions={
+            "scale": "s starts at `init` and is learned from the size of the losses, so its way to "
+            "rest depends on their scale; the direction does not at the start, nor at rest"
+        },
+    )
 
     type: Literal["uncertainty"] = "uncertainty"
     form: Form = Field("xtasc", description="factors of the weighted loss and of the penalty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("encoder", "resnet"): {"depth": 18},
     ("architecture", "shared_encoder"): {"width": 4},
 }
+LIBRARIES = {("weighting", "torchjd"): "torchjd"}  # extras that a class cannot do without
 SIZE = (33, 47)  # divides by nothing
 
 
@@ -49,18 +51,32 @@ def variants(kind: str) -> list[Any]:
     """
     found = []
     for name, offered in registered(kind).items():
-        found.append(pytest.param(name, {}, id=name))
+        marks = marks_of(kind, name)
+        found.append(pytest.param(name, {}, id=name, marks=marks))
         for key, field in offered.model_fields.items():
             values = typing.get_args(field.annotation) if _is_literal(field.annotation) else ()
             values = (True, False) if field.annotation is bool else values
             given = ARGUMENTS.get((kind, name), {}).get(key, field.default)
             label = field.alias or key
             found += [
-                pytest.param(name, {label: value}, id=f"{name}-{label}-{value}")
+                pytest.param(name, {label: value}, id=f"{name}-{label}-{value}", marks=marks)
                 for value in values
                 if value != given and key != "type"
             ]
     return found
+
+
+def marks_of(kind: str, name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a class's tests: they are skipped where its library is not installed."""
+    library = LIBRARIES.get((kind, name))
+    if library is None or find_spec(library):
+        return []
+    return [pytest.mark.skip(reason=f"needs {library}: pip install 'mtlkit[{library}]'")]
+
+
+def methods() -> list[Any]:
+    """Return the variants of weightings but for `at`: where gradients are taken, engines decide."""
+    return [case for case in variants("weighting") if "at" not in case.values[1]]
 
 
 def _is_literal(annotation: Any) -> bool:

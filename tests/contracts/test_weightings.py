@@ -1,141 +1,119 @@
-"""What every weighting promises, at loss level and at gradient level."""
+"""What every weighting promises as a module: totals, state, rests between solutions."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
-from arguments import make, registered, variants
-from torch import nn
+from arguments import make, marks_of, methods, registered
+from fixtures.jacobians import ZOO
+from fixtures.updates import Problem, advance, fresh, make_step, used
 
-import mtlkit
-from mtlkit.gradients import Backward
+from mtlkit.contracts import GradientWeighting
 
-NAMES = ("a", "b", "c")
-TASKS = {
-    "a": make("task", "segmentation", name="a"),
-    "b": make("task", "depth", name="b"),
-    "c": make("task", "depth", name="c"),
-}
-SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(NAMES, n)]
-SLOPES = {"a": 3.0, "b": 1.0, "c": 0.2}
-FIRST = {"a": 2.0, "b": 0.7, "c": 0.05}
-EVERY = pytest.mark.parametrize(("name", "fields"), variants("weighting"))
-
-
-def balancer_of(name, fields, names=NAMES):
-    return make("weighting", name, **fields).build_balancer({n: TASKS[n] for n in names})
-
-
-def step(balancer, values):
-    """Run one backward pass of an engine; return the total and the weight of each task."""
-    shared = nn.Parameter(torch.ones(2, 2))
-    leaves = {name: torch.zeros((), requires_grad=True) for name in values}
-    tasks = {
-        name: value + leaves[name] + SLOPES[name] * (shared.sum() - 4)
-        for name, value in values.items()
-    }
-    losses = mtlkit.Losses(tasks, {}, None, frozenset(tasks), mtlkit.Output({}))
-    total = Backward(balancer, shared)(losses, 1.0)
-    weights = {name: float(leaf.grad) for name, leaf in leaves.items()}
-    expected = sum(weights[name] * SLOPES[name] for name in values)
-    torch.testing.assert_close(shared.grad, torch.full((2, 2), expected))
-    return total, weights
-
-
-def trained(balancer, epochs=3):
-    """Return the balancer after some epochs in which the tasks learn at different speeds."""
-    optimizer = torch.optim.SGD([*balancer.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
-    balancer.train()
-    for epoch in range(1, epochs + 1):
-        for _ in range(2):
-            optimizer.zero_grad()
-            step(balancer, {n: FIRST[n] * SLOPES[n] ** -(epoch / 9) for n in NAMES})
-            optimizer.step()
-            balancer.after_step(lambda: {n: torch.tensor(FIRST[n]) for n in NAMES})
-        balancer.after_epoch()
-    return balancer
+PROBLEM = Problem.of(ZOO["nearly_opposed_3"])  # in conflict, and not without a way out
+LOSSES = dict(zip(PROBLEM.names, PROBLEM.losses.unbind(), strict=True))
+SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(PROBLEM.names, n)]
+EVERY = pytest.mark.parametrize(("name", "fields"), methods())
+OF_GRADIENTS = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=marks_of("weighting", name))
+        for name, kind in registered("weighting").items()
+        if issubclass(kind, GradientWeighting)
+    ],
+)
 
 
 @EVERY
-@pytest.mark.parametrize("present", SUBSETS, ids="+".join)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_the_total_is_a_scalar_with_a_gradient_for_every_present_task(
-    name, fields, present, training
-):
-    balancer = trained(balancer_of(name, fields)).train(training)
-    losses = {n: torch.tensor(FIRST[n], requires_grad=True) for n in present}
-    total = balancer.total(losses)
-    total.backward()
-    assert total.shape == () and total.isfinite()
-    assert all(loss.grad.isfinite() and loss.grad > 0 for loss in losses.values())
+def test_the_total_is_a_scalar_that_rises_with_every_present_loss(name, fields, training):
+    balancer = used(make("weighting", name, **fields), PROBLEM).train(training)
+    for dtype, present in itertools.product((torch.float32, torch.float64), SUBSETS):
+        losses = {n: LOSSES[n].to(dtype, copy=True).requires_grad_() for n in present}
+        balancer.before_step()
+        total = balancer.total(losses)
+        total.backward()
+        assert total.shape == () and total.isfinite()
+        assert all(loss.grad.isfinite() and loss.grad > 0 for loss in losses.values()), losses
 
 
 @EVERY
-@pytest.mark.parametrize("present", SUBSETS, ids="+".join)
-def test_a_step_weighs_every_present_task_by_a_finite_positive_number(name, fields, present):
-    balancer = trained(balancer_of(name, fields))
-    total, weights = step(balancer, {n: FIRST[n] for n in present})
-    assert total.isfinite() and not total.requires_grad
-    assert set(weights) == set(present)
-    assert all(0 < weight < 1e6 for weight in weights.values())
-
-
-@EVERY
-def test_a_step_without_any_task_is_nothing(name, fields):
-    balancer = trained(balancer_of(name, fields))
-    before = copy.deepcopy(balancer.state_dict())
-    losses = mtlkit.Losses({}, {}, None, frozenset(), mtlkit.Output({}))
-    assert Backward(balancer, nn.Parameter(torch.ones(2, 2)))(losses, 1.0) == 0
-    assert all(torch.equal(x, before[key]) for key, x in balancer.state_dict().items())
-
-
-@EVERY
-def test_a_restored_balancer_goes_on_identically(name, fields):
-    balancer, restored = trained(balancer_of(name, fields)), balancer_of(name, fields)
-    restored.load_state_dict(copy.deepcopy(balancer.state_dict()))
-    for _ in range(3):
-        there, here = step(balancer, FIRST), step(restored, FIRST)
-        assert torch.equal(there[0], here[0]) and there[1] == here[1]
-        balancer.after_epoch(), restored.after_epoch()
-    assert all(torch.equal(x, restored.state_dict()[k]) for k, x in balancer.state_dict().items())
-
-
-@EVERY
-@pytest.mark.parametrize("order", list(itertools.permutations(NAMES))[1:], ids="".join)
-def test_the_order_of_tasks_changes_no_weight(name, fields, order):
-    straight, turned = trained(balancer_of(name, fields)), trained(balancer_of(name, fields, order))
-    expected = step(straight, FIRST)
-    found = step(turned, {n: FIRST[n] for n in order})
-    assert found[1] == pytest.approx(expected[1], rel=1e-5)
-    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+def test_totals_of_one_step_are_equal(name, fields):
+    balancer = used(make("weighting", name, **fields), PROBLEM)
+    balancer.before_step()
+    assert torch.equal(balancer.total(LOSSES), balancer.total(LOSSES))
 
 
 @EVERY
 def test_evaluation_changes_no_state(name, fields):
-    balancer = trained(balancer_of(name, fields)).eval()
+    balancer = used(make("weighting", name, **fields), PROBLEM).eval()
     before = copy.deepcopy(balancer.state_dict())
     for present in SUBSETS:
-        balancer.total({n: torch.tensor(7.0) for n in present})
+        balancer.total({n: 7 * LOSSES[n] for n in present})
     assert all(torch.equal(x, before[key]) for key, x in balancer.state_dict().items())
 
 
 @EVERY
-def test_the_scale_of_the_total_is_that_of_the_losses_in_order(name, fields):
-    balancer = trained(balancer_of(name, fields)).eval()
-    small = balancer.total({n: torch.tensor(FIRST[n]) for n in NAMES})
-    large = balancer.total({n: torch.tensor(2 * FIRST[n]) for n in NAMES})
-    assert large > small
+def test_state_lives_in_the_state_dict_as_tensors_that_move(name, fields):
+    balancer = used(make("weighting", name, **fields), PROBLEM)
+    held = {id(x) for x in (*balancer.parameters(), *balancer.buffers())}
+    for module in balancer.modules():
+        assert [key for key, x in vars(module).items() if isinstance(x, torch.Tensor)] == []
+    assert len(held) == len(balancer.state_dict())
 
 
 @EVERY
-def test_state_lives_in_the_state_dict_as_tensors_that_move(name, fields):
-    balancer = balancer_of(name, fields)
-    held = {id(x) for x in (*balancer.parameters(), *balancer.buffers())}
-    loose = [key for key, x in vars(balancer).items() if isinstance(x, torch.Tensor)]
-    assert loose == [] and len(held) == len(balancer.state_dict())
+def test_epochs_without_a_step_are_survived(name, fields):
+    for make_balancer in (fresh, used):
+        balancer = make_balancer(make("weighting", name, **fields), PROBLEM)
+        for _ in range(3):
+            balancer.after_epoch()
+        assert make_step(balancer, PROBLEM).is_finite
+
+
+@EVERY
+def test_a_task_without_loss_and_gradient_leaves_all_weights_finite(name, fields):
+    empty = torch.tensor([1.0, 0.0, 1.0]).double()  # nothing was valid in the batch
+    problem = Problem(PROBLEM.names, PROBLEM.rows * empty[:, None], PROBLEM.losses * empty)
+    for make_balancer in (fresh, used):
+        balancer = make_balancer(make("weighting", name, **fields), PROBLEM)
+        assert advance(balancer, problem, problem).is_finite
+        balancer.after_epoch()
+        assert advance(balancer, PROBLEM, problem).is_finite
+
+
+@EVERY
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_spoils_no_weight_of_another_task(name, fields, value):
+    balancer = used(make("weighting", name, **fields), PROBLEM)
+    losses = {n: loss.clone().requires_grad_() for n, loss in LOSSES.items()}
+    balancer.before_step()
+    balancer.total({**losses, "t1": torch.tensor(value).double()}).backward()
+    assert all(losses[n].grad.isfinite() and losses[n].grad > 0 for n in ("t0", "t2"))
+
+
+@OF_GRADIENTS
+def test_weights_are_used_again_for_the_steps_between_solutions(name):
+    balancer = fresh(make("weighting", name, every=3), PROBLEM)
+    steps = [advance(balancer, PROBLEM.earlier(left), PROBLEM) for left in range(7)]
+    for first, *others in (steps[:3], steps[3:6]):
+        assert all(torch.equal(other.weights, first.weights) for other in others)
+        assert all(torch.equal(other.private, first.private) for other in others)
+    assert not torch.equal(steps[3].weights, steps[0].weights)
+
+
+@OF_GRADIENTS
+def test_weights_that_are_kept_survive_a_restart(name):
+    weighting = make("weighting", name, every=2)
+    balancer, restored = fresh(weighting, PROBLEM), fresh(weighting, PROBLEM)
+    first = make_step(balancer, PROBLEM)
+    restored.load_state_dict(copy.deepcopy(balancer.state_dict()))
+    again = make_step(restored, PROBLEM.earlier(2))
+    assert torch.equal(again.weights, first.weights)
 
 
 @pytest.mark.parametrize("name", registered("weighting"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from jacobians import ZOO, cancelling, in_turn, normal, units
+from fixtures.jacobians import ZOO, cancelling, in_turn, normal, units
 from torch import Tensor
 
 from mtlkit.solvers import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from jacobians import ZOO, in_turn, normal
+from fixtures.jacobians import ZOO, in_turn, normal
 from torch import Tensor
 
 from mtlkit.solvers import gradvac, pcgrad

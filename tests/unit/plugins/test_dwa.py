@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from loss_level import DTYPES, SCALES, run_without_values, scalars, weights
 
 from mtlkit_plugins.weightings.dwa import DynamicWeightAverage
 
@@ -99,3 +100,20 @@ def test_a_restored_balancer_gives_the_identical_next_weights():
     restored.load_state_dict(balancer.state_dict())
     batch = {"a": 0.5, "b": 1.9, "c": 3.1}
     assert epoch(balancer, batch) == epoch(restored, batch)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_weights_do_not_depend_on_the_scale_or_the_type_of_the_losses(dtype, scale):
+    balancer = built()
+    for values in ((1.0, 2.0, 4.0), (0.5, 1.9, 4.4)):
+        balancer.total(scalars({n: scale * v for n, v in zip(TASKS, values, strict=True)}, dtype))
+        balancer.after_epoch()
+    rates = [math.exp(r / 2) for r in (0.5, 0.95, 1.1)]
+    expected = [3 * r / sum(rates) for r in rates]
+    found = weights(balancer, dict.fromkeys(TASKS, scale), dtype)
+    assert list(found.values()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_weighing_waits_for_no_device():
+    assert run_without_values(built(), ["a", "c"]) == ["meta", "meta"]

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
+from loss_level import DTYPES, is_unmoved, run_without_values, scalars, state, weights
+from pydantic import TypeAdapter
+from torch import nn
 
+from mtlkit.optimization import OptimizerSection, build_optimizer
 from mtlkit_plugins.tasks.depth import Depth
 from mtlkit_plugins.tasks.segmentation import Segmentation
 from mtlkit_plugins.weightings.uncertainty import Uncertainty
@@ -20,6 +25,17 @@ FORMS = ["xtasc", "kendall", "kendall_typed"]
 
 def losses(**values):
     return {name: torch.tensor(value) for name, value in values.items()}
+
+
+def optimizer_of(balancer, **fields):
+    section = TypeAdapter(OptimizerSection).validate_python(fields)
+    return build_optimizer(section, nn.Linear(1, 1), (nn.ModuleDict(), balancer))
+
+
+def step(balancer, optimizer, values):
+    optimizer.zero_grad()
+    balancer.total(scalars(values)).backward()
+    optimizer.step()
 
 
 @pytest.mark.parametrize(
@@ -97,3 +113,57 @@ def test_explain_writes_the_form():
     assert Uncertainty().as_maths == "Σ_t 0.5·exp(−s_t)·L_t + s_t"
     assert Uncertainty(form="kendall").as_maths == "Σ_t 0.5·exp(−s_t)·L_t + 0.5·s_t"
     assert "likelihood" in Uncertainty(form="kendall_typed").as_maths
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", [1e-8, 1.0, 1e8])
+def test_weights_at_rest_are_exact_for_losses_of_any_size(form, dtype, loss):
+    balancer = Uncertainty(form=form).build_balancer(TASKS)
+    a, b = balancer.factors["segmentation"]
+    balancer.log_variance["segmentation"].data.fill_(math.log(loss * a / b))
+    found = weights(balancer, {"segmentation": loss}, dtype)
+    assert found["segmentation"] * loss == pytest.approx(b, rel=1e-5)
+
+
+def test_weight_decay_does_not_pull_s_and_a_group_gives_its_learning_rate():
+    balancer = Uncertainty(form="kendall").build_balancer(TASKS)
+    balancer.log_variance["segmentation"].data.fill_(math.log(3))
+    groups = [{"match": "balancer", "lr": 0.25}]
+    optimizer = optimizer_of(balancer, type="sgd", lr=1e-3, weight_decay=0.5, groups=groups)
+    step(balancer, optimizer, {"segmentation": 3.0, "depth": 5.0})
+    s = balancer.log_variance
+    assert s["segmentation"].item() == pytest.approx(math.log(3))  # at rest: it stays there
+    assert s["depth"].item() == pytest.approx(-0.25 * (0.5 - 0.5 * 5))
+
+
+def test_momentum_does_not_carry_on_the_s_of_an_absent_task():
+    balancer = Uncertainty().build_balancer(TASKS)
+    optimizer = torch.optim.Adam(balancer.parameters(), lr=0.1)
+    step(balancer, optimizer, {"depth": 3.0, "normals": 0.1})
+    before = balancer.log_variance["depth"].item()
+    step(balancer, optimizer, {"normals": 0.1})
+    assert balancer.log_variance["depth"].item() == before != 0
+
+
+def test_a_restored_balancer_takes_the_identical_next_step():
+    balancer, restored = (Uncertainty().build_balancer(TASKS) for _ in range(2))
+    optimizers = [optimizer_of(x, type="adam", lr=0.1) for x in (balancer, restored)]
+    step(balancer, optimizers[0], {"depth": 3.0, "normals": 0.1})
+    restored.load_state_dict(state(balancer))
+    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
+    for x, optimizer in zip((balancer, restored), optimizers, strict=True):
+        step(x, optimizer, {"depth": 1.5, "segmentation": 0.7})
+    assert is_unmoved(restored, state(balancer))
+
+
+def test_evaluation_moves_nothing():
+    balancer = Uncertainty().build_balancer(TASKS).eval()
+    before = state(balancer)
+    balancer.total(scalars({"depth": 2.0}))
+    assert is_unmoved(balancer, before)
+
+
+def test_weighing_waits_for_no_device():
+    balancer = Uncertainty().build_balancer(TASKS)
+    assert run_without_values(balancer, ["depth", "normals"]) == ["meta", "meta"]

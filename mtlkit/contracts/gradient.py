@@ -1,0 +1,212 @@
+"""Weighting at gradient level: from the gradients of the task losses at what they share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtlkit.contracts.weighting import Balancer, Weighting
+
+Place = Literal["shared", "trunk", "features", "last_shared", "decoder_entry"]
+"""Where gradients are compared; see `GradientWeighting.at`."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Each task's gradient at the place where a balancer looks; all ranks and batches of the step.
+
+    Only tasks whose losses and gradients are finite are in it.
+
+    Args:
+        tasks: names, in the order of the rows.
+        losses: task losses, (T,), float64, on the CPU.
+        gramian: inner products of the rows, (T,T), float64, on the CPU.
+        rows: (T,D) on the device of the parameters; None unless the balancer makes directions.
+    """
+
+    tasks: tuple[str, ...]
+    losses: Tensor
+    gramian: Tensor
+    rows: Tensor | None = None
+
+    @classmethod
+    def of(cls, tasks: Sequence[str], losses: Tensor, rows: Tensor) -> Gradients:
+        """Return the gradients with their Gram matrix.
+
+        Args:
+            tasks: names, in the order of the rows.
+            losses: (T,).
+            rows: (T,D), float.
+        """
+        exact = rows.detach().double().cpu()
+        return cls(tuple(tasks), losses.detach().double().cpu(), exact @ exact.T, rows.detach())
+
+
+class Weights(NamedTuple):
+    """What the tasks' gradients are multiplied by, each (T,), float64, on the CPU.
+
+    Args:
+        shared: of the parameters that several tasks reach.
+        private: of those that one task reaches.
+    """
+
+    shared: Tensor
+    private: Tensor
+
+
+class GradientWeighting(Weighting):
+    """Base of weightings whose balancer sees gradients."""
+
+    at: Place = Field(
+        "shared",
+        description="where gradients are compared: `shared` parameters, those of the `trunk`, the "
+        "`last_shared` weight, the `features` that decoders read, `decoder_entry`: the deepest one",
+    )
+    every: int = Field(
+        1, ge=1, description="steps between solutions; in between the last weights are used"
+    )
+
+
+class GradientBalancer(Balancer):
+    """Gives weights to rows of gradients; stays on the CPU. Weights that are kept are its state.
+
+    Args:
+        names: of all tasks, in the recipe's order.
+        at: where it looks.
+        every: steps between solutions.
+    """
+
+    kept: Tensor  # weights of the last solution, shared and private, (2,T), float64
+    age: Tensor  # steps since the last solution, that step included, int64; 0: none yet
+
+    def __init__(self, names: Sequence[str], at: Place = "shared", every: int = 1) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.at = at
+        self.every = every
+        self.register_buffer("kept", torch.ones(2, len(self.names), dtype=torch.float64))
+        self.register_buffer("age", torch.tensor(0, dtype=torch.int64))
+
+    def before_step(self) -> None:
+        """Be told that an optimizer step begins; who overrides it calls it, too."""
+        self.age += self.age > 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether this step needs a new solution."""
+        return not 0 < int(self.age) <= self.every
+
+    @abstractmethod
+    def weights(self, gradients: Gradients) -> Tensor:
+        """Return one weight per row, (T,), float64; d = Σ w_t·g_t is the shared gradient.
+
+        Args:
+            gradients: of the present tasks, one at least.
+        """
+
+    def private_weights(self, gradients: Gradients, weights: Tensor) -> Tensor:
+        """Return what gradients of parameters of one task are multiplied by, (T,); by default 1.
+
+        Args:
+            gradients: of the present tasks.
+            weights: what `weights` returned.
+        """
+        return torch.ones_like(weights)
+
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of the losses, which is reported; nothing is derived from it.
+
+        Args:
+            losses: scalars by task.
+        """
+        return torch.stack(list(losses.values())).sum()
+
+    def index(self, tasks: Sequence[str]) -> Tensor:
+        """Return the tasks' numbers among all names, (T,), int64.
+
+        Args:
+            tasks: names.
+        """
+        return torch.tensor([self.names.index(name) for name in tasks], dtype=torch.int64)
+
+    def solve(self, gradients: Gradients) -> Weights:
+        """Return the weights of this step, and keep them.
+
+        Args:
+            gradients: of the present tasks, one at least.
+        """
+        weights = self.weights(gradients)
+        found = Weights(weights, self.private_weights(gradients, weights))
+        index = self.index(gradients.tasks)
+        self.kept[:, index] = torch.stack(found).to(self.kept)
+        self.age.fill_(1)
+        return found
+
+    def last(self, tasks: Sequence[str]) -> Weights:
+        """Return the weights that are kept; 1 for a task that had a part in no solution.
+
+        Args:
+            tasks: those present.
+        """
+        return Weights(*self.kept[:, self.index(tasks)])
+
+
+class SolvedBalancer(GradientBalancer):
+    """Weights that are a function of the Gram matrix alone.
+
+    Args:
+        names: of all tasks.
+        at: where it looks.
+        every: steps between solutions.
+        solver: G, (T,T) float64, to weights, (T,) float64.
+    """
+
+    def __init__(
+        self, names: Sequence[str], at: Place, every: int, solver: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__(names, at, every)
+        self.solver = solver
+
+    def weights(self, gradients: Gradients) -> Tensor:
+        """Return the solver's weights, (T,), float64.
+
+        Args:
+            gradients: of the present tasks.
+        """
+        return self.solver(gradients.gramian)
+
+
+class DirectionBalancer(GradientBalancer):
+    """Makes the shared gradient itself, where no weights of rows can express it.
+
+    Its `weights` are what the log shows. It always looks at all shared parameters.
+
+    Args:
+        names: of all tasks.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+
+    def prepare(self, columns: int, like: Tensor) -> None:
+        """Make state that has the size of rows; called once, before any state is loaded.
+
+        Args:
+            columns: D.
+            like: a parameter, for dtype and device.
+        """
+
+    @abstractmethod
+    def direction(self, gradients: Gradients, weights: Tensor) -> Tensor:
+        """Return the shared gradient, (D,), of the rows' dtype and device; rows may be overwritten.
+
+        Args:
+            gradients: of the present tasks, with rows.
+            weights: what `weights` returned for them.
+        """

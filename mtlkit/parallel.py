@@ -1,0 +1,69 @@
+"""The objective in several processes at loss level: torch's DDP reduces gradients as they come."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtlkit.gradients import Backward, LossLevel
+from mtlkit.objective import Objective
+from mtlkit.ranks import Ranks
+from mtlkit.structures import Batch, Losses
+
+
+class Parallel:
+    """Runs an objective so that all ranks get the same gradients.
+
+    At loss level DDP reduces gradients while the pass goes on. At gradient level the passes reduce
+    rows and gradients themselves, so there is no DDP: it would reduce the sum of the rows.
+
+    Args:
+        objective: on its device; all ranks get the first one's parameters and buffers.
+        backward: of the run.
+        ranks: the processes.
+    """
+
+    def __init__(self, objective: Objective, backward: Backward, ranks: Ranks) -> None:
+        self.objective = objective
+        self.reduced: DistributedDataParallel | None = None
+        ranks.begin_alike(objective)
+        if ranks.count > 1 and isinstance(backward, LossLevel):
+            # what a step's present tasks do not reach keeps its gradient None, as on one rank
+            self.reduced = DistributedDataParallel(
+                _Passed(objective), broadcast_buffers=False, find_unused_parameters=True
+            )
+
+    def __call__(self, batch: Batch, is_last: bool) -> Losses:
+        """Return the losses of a batch.
+
+        Args:
+            batch: of this rank, on the device.
+            is_last: whether it ends the step, so that gradients are reduced.
+        """
+        if self.reduced is None:
+            losses: Losses = self.objective(batch)
+            return losses
+        with contextlib.nullcontext() if is_last else self.reduced.no_sync():
+            passed: dict[str, Tensor] = self.reduced(batch)
+        module = self.reduced.module
+        assert isinstance(module, _Passed) and module.losses is not None
+        losses, module.losses = module.losses, None
+        tasks = {name: passed.get(f"task/{name}", loss) for name, loss in losses.tasks.items()}
+        return replace(losses, tasks=tasks, own=passed.get("own"))
+
+
+class _Passed(nn.Module):
+    """Returns only what is passed back, so that DDP expects no gradient of anything else."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+        self.losses: Losses | None = None
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        self.losses = losses = self.objective(batch)
+        passed = {f"task/{n}": x for n, x in losses.tasks.items() if n in losses.present}
+        return passed if losses.own is None else passed | {"own": losses.own}

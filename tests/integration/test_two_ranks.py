@@ -1,0 +1,74 @@
+"""Two processes, started by torchrun, learn what one learns from the same batches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures import two_ranks
+from fixtures.networks import assert_same
+from torch import Tensor
+
+import mtlkit
+
+SCRIPT = Path(two_ranks.__file__)
+CASES = [(model, method) for model in two_ranks.MODELS for method in two_ranks.METHODS]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> tuple[Path, list[dict[str, dict[str, Tensor]]]]:
+    """Return the recipe, and what each of two processes learned."""
+    import conftest
+
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "tiny_encoder.py").write_bytes((SCRIPT.parent / "tiny_encoder.py").read_bytes())
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(conftest.TINY, encoding="utf-8")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *command, str(SCRIPT), str(recipe), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return recipe, [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("model", "method"), CASES)
+def test_two_ranks_take_the_step_that_one_takes_with_two_batches(ranks, model, method):
+    recipe, (first, second) = ranks
+    here = two_ranks.trained(two_ranks.learner_of(recipe, model, method, 2), slice(0, 2))
+    there = first[f"{model} {method}"]
+    assert there.keys() == here.keys()
+    for name, value in there.items():
+        # biases before batch norms have gradients of mere rounding, which Adam makes larger
+        torch.testing.assert_close(value, here[name], rtol=1e-9, atol=1e-11, msg=name)
+        assert torch.equal(value, second[f"{model} {method}"][name]), name
+
+
+def test_two_ranks_compare_whole_maps_as_one_does(ranks, monkeypatch):
+    recipe, (first, second) = ranks
+    monkeypatch.setitem(two_ranks.METHODS, "mgda", {"type": "mgda", "at": "features"})
+    learner = two_ranks.learner_of(recipe, "xtascnet", "mgda")
+    parts = two_ranks.parts_of(0)
+    labels = {
+        name: mtlkit.Label(*(torch.cat([getattr(p.labels[name], k) for p in parts]) for k in kinds))
+        for name, kinds in dict.fromkeys(parts[0].labels, ("value", "valid")).items()
+    }
+    whole = mtlkit.Batch(torch.cat([part.image for part in parts]), labels)
+    expected = two_ranks.gradients_at_features(learner, [whole])
+    for found in (first["features"], second["features"]):
+        assert_same(found, expected)

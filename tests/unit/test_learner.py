@@ -1,0 +1,204 @@
+"""What learns: tasks that are left out, half precision, resume, and a batch that is seen again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import mtlkit
+from mtlkit.errors import DivergedError
+from mtlkit.hookspecs import hookimpl
+from mtlkit.nn import statistics_kept
+from mtlkit.plugins import Plugins
+
+WEIGHTINGS = sorted(Plugins.load().types("weighting"))
+LEVELS = ["equal", "pcgrad", "gradnorm", "mgda"]
+
+
+def load(tiny, **settings):
+    return mtlkit.load_recipe(tiny, settings, blocked=["progress"])
+
+
+def weighting(name):
+    return {"weighting": {"type": name}}
+
+
+def spoilt(run, task, steps):
+    """Make a task's loss NaN at some steps."""
+    forward = run.objective.forward
+
+    def spoil(batch, edges=None):
+        losses = forward(batch, edges)
+        if run.objective.training and run.position.step + 1 in steps:
+            bad = losses.tasks[task] * torch.tensor(float("nan"))
+            losses = replace(losses, tasks=losses.tasks | {task: bad})
+        return losses
+
+    run.objective.forward = spoil
+    return run
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_task_that_is_not_finite_stops_the_run_by_its_name(tiny, tmp_path, name):
+    recipe = load(tiny, **weighting(name), **{"train.log_every": 1})
+    run = spoilt(mtlkit.Run(recipe, out=tmp_path / "runs"), "depth", {2})
+    with pytest.raises(DivergedError, match=r"loss/depth.* is not finite at step 2"):
+        run.fit()
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_or_it_is_left_out_of_the_step_counted_and_shown(tiny, tmp_path, name, capsys):
+    settings = {**weighting(name), "train.on_nonfinite": "skip_task", "train.log_every": 1}
+    recipe = mtlkit.load_recipe(tiny, settings)
+    run = spoilt(mtlkit.Run(recipe, out=tmp_path / "runs"), "depth", {2, 5})
+    assert run.fit().status == "done"
+    assert all(p.isfinite().all() for p in run.model.parameters())
+    lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    counts = [x["metrics"]["weighting/left_out/depth"] for x in lines if x["split"] == "epoch"]
+    assert counts == [1, 1]
+    trained = {x["step"]: x["metrics"] for x in lines if x["split"] == "train"}
+    assert "loss/depth" not in trained[2] and "loss/depth" in trained[3]
+    assert "loss/segmentation" in trained[2] and "loss/total" in trained[2]
+    assert capsys.readouterr().err.count("left out of steps, not finite: depth 1×") == 2
+
+
+def test_a_step_whose_gradients_are_not_finite_moves_nothing(tiny, tmp_path):
+    recipe = load(tiny, **weighting("equal"), **{"train.on_nonfinite": "skip_task"})
+    run = mtlkit.Run(recipe, out=tmp_path / "runs")
+    forward = run.objective.forward
+
+    def spoil(batch, edges=None):
+        losses = forward(batch, edges)
+        root = (losses.output.features[-1] * 0).sum().sqrt()  # its derivative at 0 is infinite
+        tasks = {name: loss + root for name, loss in losses.tasks.items()}
+        return replace(losses, tasks=tasks)
+
+    run.objective.forward = spoil
+    before = copy.deepcopy(dict(run.model.named_parameters()))
+    run.step(next(iter(run.loader("train")[0])))
+    assert run.learner.left_out == {"all tasks": 1}
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
+
+
+def weights_after(run):
+    return {name: x.clone() for name, x in run.model.state_dict().items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_run_that_is_resumed_within_an_epoch_ends_bitwise_the_same(tiny, tmp_path, name):
+    """With every weighting: stopped after the fourth of six steps, in the second epoch."""
+    settings = weighting(name)
+    straight = mtlkit.Run(load(tiny, **settings), out=tmp_path / "straight")
+    straight.fit()
+
+    class Stop:
+        @hookimpl
+        def mtlkit_step_end(self, run, step):
+            if step.step == 4:
+                run.save("last.pt")
+                raise KeyboardInterrupt
+
+    stopped = mtlkit.Run(load(tiny, **settings), out=tmp_path / "stopped")
+    stopped.track(Stop())
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    resumed = mtlkit.Run(load(tiny, **settings), resume=stopped.folder)
+    assert resumed.position.step == 4 and resumed.position.batch == 1
+    resumed.fit()
+    expected, found = straight.learner.state(), resumed.learner.state()
+    for part in ("model", "balancer"):
+        assert expected[part].keys() == found[part].keys()
+        for key, value in expected[part].items():
+            assert torch.equal(found[part][key], value), key
+    lines = [(run.folder / "metrics.jsonl").read_text() for run in (straight, resumed)]
+    first, second = ([without_speed(x) for x in text.splitlines()] for text in lines)
+    assert second == first
+
+
+def without_speed(line):
+    record = json.loads(line)
+    record["metrics"].pop("speed/images_per_second", None)
+    return record
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "pcgrad", "gradnorm", "imtl", "db_mtl"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_takes_nearly_the_step_of_full_precision(tiny, name, precision):
+    moved = []
+    for asked in ("fp32", precision):
+        settings = {**weighting(name), "train.precision": asked, "optimizer": {"type": "sgd"}}
+        settings["optimizer"]["lr"] = 1e-2
+        run = mtlkit.Run(load(tiny, **settings))
+        before = weights_after(run)
+        run.step(next(iter(run.loader("train")[0])))
+        after = weights_after(run)
+        named = [n for n, _ in run.model.named_parameters() if before[n].ndim > 1]
+        moved.append(torch.cat([(after[n] - before[n]).flatten() for n in named]))
+    similarity = torch.nn.functional.cosine_similarity(*moved, dim=0)
+    # eight channels and batch norms over 16 values: bf16's three digits leave as much as that
+    assert similarity > (0.9 if precision == "bf16" else 0.99)
+    assert float(moved[1].norm() / moved[0].norm()) == pytest.approx(1, abs=0.05)
+
+
+def test_fp16_lowers_its_scale_where_gradients_overflow_and_goes_on(tiny, tmp_path):
+    settings = {**weighting("pcgrad"), "train.precision": "fp16"}
+    run = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    run.learner.scaler.load_state_dict(run.learner.scaler.state_dict() | {"scale": 1e30})
+    run.fit()
+    assert run.learner.scaler.get_scale() < 1e30
+    assert all(p.isfinite().all() for p in run.model.parameters())
+    again = mtlkit.Run(load(tiny, **settings | {"train.epochs": 3}), resume=run.folder)
+    assert again.learner.scaler.get_scale() == run.learner.scaler.get_scale()
+
+
+class Curious(mtlkit.Balancer):
+    """Looks at the step's losses once more."""
+
+    def total(self, losses):
+        self.before = {name: loss.item() for name, loss in losses.items()}
+        return torch.stack(list(losses.values())).sum()
+
+    def after_step(self, again):
+        self.after = {name: float(loss) for name, loss in again().items()}
+        self.is_detached = all(not loss.requires_grad for loss in again().values())
+
+
+def test_a_balancer_sees_the_losses_after_the_step_and_no_statistics_move(tiny):
+    run = mtlkit.Run(load(tiny, **weighting("equal"), **{"optimizer.lr": 1e-9}))
+    run.learner.balancer = run.learner.backward.balancer = Curious()
+    batch = next(iter(run.loader("train")[0]))
+    run.step(batch)
+    balancer = run.learner.balancer
+    assert balancer.after == pytest.approx(balancer.before, rel=1e-4)  # hardly moved
+    assert balancer.is_detached
+    norms = [m for m in run.model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(int(norm.num_batches_tracked) == 1 for norm in norms)
+
+
+def test_kept_statistics_are_still_those_of_the_batch():
+    norm, x = nn.BatchNorm2d(3).train(), torch.randn(4, 3, 5, 5) * 7 + 2
+    expected = nn.functional.batch_norm(x, None, None, training=True)
+    with statistics_kept(norm):
+        torch.testing.assert_close(norm(x), expected)
+    assert int(norm.num_batches_tracked) == 0 and norm.track_running_stats
+    norm(x)
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_gradient_level_takes_several_batches_a_step(tiny, tmp_path):
+    settings = {**weighting("mgda"), "train.accumulate": 2}
+    run = mtlkit.Run(load(tiny, **settings), out=Path(tmp_path / "runs"))
+    assert run.fit().step == 4  # two epochs of three batches
+
+
+def test_a_place_that_the_step_does_not_allow_is_told_at_its_line(tiny):
+    settings = {"weighting": {"type": "mgda", "at": "features"}, "train.accumulate": 2}
+    with pytest.raises(mtlkit.errors.RecipeError, match=r"weighting: at: features: .*accumulate"):
+        mtlkit.check.check_recipe(load(tiny, **settings))
