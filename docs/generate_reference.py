@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,12 @@ from mtlkit.recipe import Recipe, load_recipe
 from mtlkit.report.explain import explain
 from mtlkit.sections import KeepBest, LabelsPerImage, Loader, Train
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from weighting_page import weighting_page
+
 ROOT = Path(__file__).resolve().parent.parent
+WEIGHTING = ROOT / "docs" / "weighting.md"
 REFERENCE = ROOT / "docs" / "reference" / "recipe.md"
 README = ROOT / "README.md"
 EXPLAINED = "recipes/xtascnet_cityscapes.yaml"
@@ -243,6 +249,7 @@ def main() -> None:
     """Write every file that is made from the code."""
     os.chdir(ROOT)
     REFERENCE.write_text(recipe_reference(), encoding="utf-8")
+    WEIGHTING.write_text(weighting_page(), encoding="utf-8")
     README.write_text(with_explain_block(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -56,7 +56,7 @@ class Run:
         state = None if folder is None else checkpoint.load(folder / "last.pt")
         if folder is not None and state is not None:
             refuse_another_recipe(recipe, state["recipe"], folder)
-        reach = check_recipe(recipe).reach
+        self.reach = check_recipe(recipe).reach
         self.recipe, self.out, self.folder = recipe, Path(out), folder
         self.is_resumed = folder is not None
         saved = {} if state is None else state["position"]
@@ -65,7 +65,7 @@ class Run:
         self.directions = directions(recipe)
         self.position, self.best = Position(), Best(recipe.train.keep_best)
         seed_everything(recipe.seed)
-        self.learner = Learner(recipe, reach, self.placement, is_fresh=state is None)
+        self.learner = Learner(recipe, self.reach, self.placement, is_fresh=state is None)
         self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
         self.skipped = Counter[str]()  # samples since the last epoch's end, by reason
         self._tracked, self._saved_at = list[object](), time.monotonic()

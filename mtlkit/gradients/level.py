@@ -107,9 +107,9 @@ class GradientLevel(Backward):
             for parameter in self.balancer.parameters():
                 if parameter.grad is not None:
                     parameter.grad *= self.scale.to(parameter.grad)
-        values = {n: x.cpu() for n, x in self.sums.items() if n in self.solution.weights}
-        total = self.balancer.total(values).detach() if values else torch.zeros(())
-        return Report(total, self.solution.left_out, self.solution.numbers)
+        solution = self.solution
+        total = self.balancer.total(solution.losses) if solution.losses else torch.zeros(())
+        return Report(total.detach(), solution.left_out, solution.numbers)
 
     def _through_cut(self, present: Mapping[str, Tensor], features: Sequence[Tensor]) -> None:
         """Take each task's pass through its head, and one pass of their sum through the trunk."""

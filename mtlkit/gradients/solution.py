@@ -54,12 +54,14 @@ class Solution:
 
     Args:
         weights: by task; those left out have none.
+        losses: of the same tasks, over the step so far, scalars on the CPU.
         left_out: tasks whose loss or gradient is not finite.
         numbers: scalars by the name that they are logged by.
         direction: the shared gradient, (D,), scaled as the rows; None: the weighted sum of rows.
     """
 
     weights: dict[str, TaskWeights] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     numbers: dict[str, Tensor] = field(default_factory=dict)
     direction: Tensor | None = None
@@ -74,6 +76,7 @@ class Solution:
         return replace(
             later,
             weights=self.weights | later.weights,
+            losses=self.losses | later.losses,
             left_out=tuple(left_out),
             numbers=self.numbers | later.numbers,
         )
@@ -109,7 +112,8 @@ def decide(balancer: GradientBalancer, seen: Seen) -> Solution:
         solved = Solution(numbers=numbers, direction=_direction(balancer, gradients, shared, seen))
     pairs = zip(shared.tolist(), private.tolist(), strict=True)
     weights = {task: TaskWeights(*pair) for task, pair in zip(tasks, pairs, strict=True)}
-    return replace(solved, weights=weights, left_out=left_out)
+    named = dict(zip(tasks, losses, strict=True))
+    return replace(solved, weights=weights, losses=named, left_out=left_out)
 
 
 def number_names(tasks: Sequence[str]) -> list[str]:

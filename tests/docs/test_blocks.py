@@ -187,6 +187,11 @@ def test_the_recipe_reference_is_made_from_the_code(generator: Any) -> None:
     assert shown == generator.recipe_reference(), "run python docs/generate_reference.py"
 
 
+def test_the_weighting_page_is_made_from_the_plugins(generator: Any) -> None:
+    shown = (ROOT / "docs" / "weighting.md").read_text()
+    assert shown == generator.weighting_page(), "run python docs/generate_reference.py"
+
+
 def test_every_key_on_the_parity_page_is_accepted() -> None:
     text = (ROOT / "docs" / "parity.md").read_text()
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]

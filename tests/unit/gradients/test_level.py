@@ -334,11 +334,11 @@ def test_a_direction_replaces_the_sum_of_the_rows(three):
 
 
 class Pair(nn.Module):
-    """Two tasks whose trunk can be reached past its features."""
+    """Two tasks whose trunk can be reached past its features, or has none."""
 
-    def __init__(self, past: bool) -> None:
+    def __init__(self, past: bool, has_features: bool = True) -> None:
         super().__init__()
-        self.past = past
+        self.past, self.has_features = past, has_features
         self.trunk = nn.Linear(3, 3)
         self.heads = nn.ModuleDict({name: nn.Linear(3, 1) for name in ("a", "b")})
 
@@ -348,18 +348,21 @@ class Pair(nn.Module):
         tasks = {name: head(features[0]).square().mean() for name, head in self.heads.items()}
         if self.past:
             tasks["a"] = tasks["a"] + inner.mean()
-        return Losses(tasks, {}, None, frozenset(tasks), Output({}, features=features))
+        told = features if self.has_features else []
+        return Losses(tasks, {}, None, frozenset(tasks), Output({}, features=told))
 
 
-def of_pair(at, past=False, conditions=None):
-    network, x = Pair(past).double(), torch.randn(5, 3).double()
+def of_pair(at, past=False, conditions=None, has_features=True):
+    network, x = Pair(past, has_features).double(), torch.randn(5, 3).double()
     balancer = Fixed(("a", "b"), {"a": 1, "b": 1}, {"a": 1, "b": 1}, at)
     reach = mtlkit.gradients.probe(network, network(x))
     return build_backward(balancer, network, reach, conditions or Conditions()), network, x
 
 
-def test_a_trunk_that_is_reached_past_its_features_takes_the_rows():
-    backward, network, x = of_pair("last_shared", past=True)
+@pytest.mark.parametrize("at", ["shared", "last_shared"])
+@pytest.mark.parametrize("how", [{"past": True}, {"has_features": False}], ids=str)
+def test_a_trunk_without_a_clean_cut_takes_the_rows(at, how):
+    backward, network, x = of_pair(at, **how)
     _, found = backward(network(x)), {n: p.grad for n, p in network.named_parameters()}
     network.zero_grad()
     torch.stack(list(network(x).tasks.values())).sum().backward()
@@ -372,6 +375,10 @@ def test_places_that_a_model_lacks_are_refused_with_what_to_write(at):
         of_pair(at, past=True)
     with pytest.raises(UsageError, match=f"at: {at}: .*accumulate is 2. Write at: shared, or"):
         of_pair(at, conditions=Conditions(accumulate=2))
+    with pytest.raises(UsageError, match=f"at: {at}: .* no trunk that ends in features"):
+        of_pair(at, has_features=False)
+    with pytest.raises(UsageError, match=r"at: trunk: this architecture tells no trunk"):
+        of_pair("trunk", has_features=False)
 
 
 def test_tasks_that_share_nothing_are_refused(tiny):
