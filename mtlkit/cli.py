@@ -51,7 +51,7 @@ class _Commands(TyperGroup):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _added():
             return own
-        return _Later(cmd_name, help=f"Commands about {cmd_name}: mtlkit {cmd_name} --help.")
+        return _Later(cmd_name, help=f"Added by a plugin; see mtlkit {cmd_name} --help.")
 
 
 app = typer.Typer(
