@@ -169,7 +169,8 @@ def check(source: Source) -> None:
     edges = len(recipe.all_edges)
     results.print(
         f"{source.recipe}: good. {len(recipe.tasks)} tasks, {edges} edges, "
-        f"{len(checked.reach.shared)} shared parameter tensors"
+        f"{len(checked.reach.shared)} shared parameter tensors",
+        soft_wrap=True,
     )
 
 
