@@ -41,13 +41,14 @@ says otherwise.
 |---|---|---|---|
 | `shared` | of all parameters that two or more tasks reach | T | T times these parameters |
 | `trunk` | of those before `Output.features` | T | T times the shared parameters |
-| `last_shared` | of the last weight that all tasks reach | 1 | T times `Output.features` |
+| `last_shared` | of the last weight that all tasks reach | 1, or T over several batches | T times `Output.features` |
 | `features` | of the maps `Output.features`, whole (the upper bound of MGDA) | 1 | the same |
 | `decoder_entry` | of the deepest of these maps | 1 | the same |
 
 With `every: k` weights are solved every k-th step and kept in between, where one pass through the
 trunk is enough. Models whose losses reach the trunk past `Output.features` take T passes at
 `last_shared` too, and refuse the last two; these also need whole steps (`train.accumulate: 1`).
+The probe finds out, and `mtlkit check` says so.
 
 **What is learned** by the optimizer (the methods marked so) has its learning rate, or that of
 `optimizer.groups: [{match: balancer, lr: 1.0e-3}]`, and no weight decay.
@@ -62,7 +63,8 @@ gradients of any weighting.
 solved, and the step is that of the other tasks; then the run stops and names the task, or, with
 `train.on_nonfinite: skip_task`, goes on, and counts and shows it. At loss level `skip_task` looks at
 the losses' values, which costs a wait for the device in every step; a step whose gradient is no number
-although the losses are is left out whole.
+although the losses are is left out whole, and moves no balancer. Between solutions (`every`), a task
+that is no number in a later batch of a step keeps what earlier batches gave.
 
 **In half precision, over batches, over processes.** Rows are of float32 and averaged over the batches
 of a step (`train.accumulate`) and over processes before anything is solved; fp16's scale is taken out

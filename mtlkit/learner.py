@@ -41,6 +41,9 @@ from mtlkit.recipe import Recipe
 from mtlkit.records import WEIGHTING
 from mtlkit.structures import Batch, Counts, Losses, mean_counts
 
+LEAST_SCALE = 2**-6
+"""Of fp16 gradients; it starts at 2¹⁶ and halves with every step that is not finite."""
+
 
 class Learner:
     """Everything that a step changes.
@@ -64,9 +67,11 @@ class Learner:
         to_device(objective, placement)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks)
-        at_gradients = isinstance(self.balancer, GradientBalancer)  # these stay on the CPU
+        at_gradients = isinstance(self.balancer, GradientBalancer)  # their state is on the CPU
         if not at_gradients:
             self.balancer.to(placement.device)
+        for parameter in self.balancer.parameters():  # one optimizer moves all that learns
+            parameter.data = parameter.data.to(placement.device)
         self.skips, self.ranks = recipe.train.on_nonfinite == "skip_task", Ranks.here()
         conditions = Conditions(recipe.train.accumulate, self.ranks, self.skips)
         self.backward = build_backward(self.balancer, objective, reach, conditions)
@@ -96,21 +101,23 @@ class Learner:
         self.balancer.train()
         set_learning_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
-        scale = self.scaler.scale(torch.ones(())) if self.scaler.is_enabled() else None
+        one = torch.ones((), device=self.placement.device)  # the scale lives where this does
+        scale = self.scaler.scale(one) if self.scaler.is_enabled() else None
         self.backward.begin(len(batches), scale)
         counted = self._with_counts(batches)
         for batch in counted:
             losses = self._losses(batch, batch is counted[-1])
             self.monitor.add(loss_values(losses), number)
             self.backward.add(losses)
+            losses = losses.detached()  # or graphs would outlive the next forward pass
         report = self.backward.finish()
         if report.numbers:
             self.monitor.add({"loss/total": report.total}, number)
             self.numbers.add(report.numbers, number)
         self._note(report, number)
-        self._move()
-        self.objective.after_step()
-        self.balancer.after_step(lambda: self._again(counted))
+        if self._move():
+            self.objective.after_step()
+            self.balancer.after_step(lambda: self._again(counted))
         return losses
 
     def read_line(self) -> dict[str, float]:
@@ -119,6 +126,7 @@ class Learner:
         Raises:
             DivergedError: a loss was no number; names it and its step.
         """
+        self._check_scale()
         return self.monitor.read_line() | self.numbers.read_line()
 
     def read_epoch(self) -> dict[str, float]:
@@ -141,6 +149,7 @@ class Learner:
             DivergedError: names what is not finite.
         """
         self.monitor.check()
+        self._check_scale()
         named = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         floats = {name: x.detach() for name, x in named.items() if x.is_floating_point()}
         finite = torch.stack([x.isfinite().all() for x in floats.values()])
@@ -211,18 +220,27 @@ class Learner:
             raise DivergedError(f"the gradient of {names} is not finite at step {number}")
         self.left_out.update(report.left_out)
 
-    def _move(self) -> None:
-        """Move what learns along its gradients, unless these are no numbers."""
+    def _move(self) -> bool:
+        """Move what learns along its gradients, unless these are no numbers; return whether."""
         if not has_gradients(self.optimizer):
-            return
+            return False
         self.scaler.unscale_(self.optimizer)
         if self.recipe.train.clip is not None:
             clip_gradients(self.optimizer, self.recipe.train.clip)
         if self.skips and not self.scaler.is_enabled() and not is_finite(self.optimizer):
             self.left_out["all tasks"] += 1
-            return
+            return False
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return True
+
+    def _check_scale(self) -> None:
+        """Refuse to go on where no fp16 gradient is finite, and so no step is taken."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
+            raise DivergedError(
+                "gradients in fp16 are not finite, however small their scale, so that nothing "
+                "learns. Write train.precision: bf16 or fp32"
+            )
 
     @torch.no_grad()
     def _again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:

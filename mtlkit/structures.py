@@ -185,6 +185,20 @@ class Output:
     hidden: dict[str, Tensor] = field(default_factory=dict)
     transfers: dict[EdgeKey, Tensor] = field(default_factory=dict)
 
+    def detached(self) -> Output:
+        """Return the same maps without the graph."""
+        return replace(
+            self,
+            predictions={name: x.detach() for name, x in self.predictions.items()},
+            auxiliary={
+                name: [Supervised(side.prediction.detach(), side.weight) for side in sides]
+                for name, sides in self.auxiliary.items()
+            },
+            features=[x.detach() for x in self.features],
+            hidden={name: x.detach() for name, x in self.hidden.items()},
+            transfers={key: x.detach() for key, x in self.transfers.items()},
+        )
+
 
 @dataclass
 class Losses:
@@ -203,6 +217,12 @@ class Losses:
     own: Tensor | None
     present: frozenset[str]
     output: Output
+
+    def detached(self) -> Losses:
+        """Return the same numbers without the graph."""
+        own = None if self.own is None else self.own.detach()
+        tasks = {name: loss.detach() for name, loss in self.tasks.items()}
+        return replace(self, tasks=tasks, own=own, output=self.output.detached())
 
 
 def counts_of(valid: Tensor) -> Counts:

@@ -94,6 +94,8 @@ class Edge(Plugin):
     def applies(self, transfer: Transfer) -> bool:
         """Return whether this step has what the loss needs: by default, a label of the target.
 
+        The answer has to be the same for all batches and ranks of a step, as `is_labelled` is.
+
         Args:
             transfer: both ends and the transferred prediction.
         """

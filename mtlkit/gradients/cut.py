@@ -76,19 +76,6 @@ class Cut:
             found[task] = Head(list(grads[: len(features)]), list(grads[len(features) :]))
         return found
 
-    @staticmethod
-    def health(heads: Mapping[str, Head]) -> Tensor:
-        """Return a number per task that is finite if its gradients at the cut are, (T,).
-
-        Args:
-            heads: by task.
-        """
-        sums = [
-            torch.stack([x.sum(dtype=torch.float64) for x in head.features if x is not None])
-            for head in heads.values()
-        ]
-        return torch.stack([x.sum() for x in sums])
-
     def gramian(
         self, heads: Mapping[str, Head], features: Sequence[Tensor], ranks: Ranks
     ) -> Tensor:
@@ -101,22 +88,23 @@ class Cut:
         """
         if self.at == "last_shared":
             rows = [self._at_weight(task, head, features) for task, head in heads.items()]
-            return gramian(ranks.mean_(torch.stack(rows)))
+            return gramian(ranks.mean_(torch.stack(rows)).unbind())
         places = range(len(features)) if self.at == "features" else [len(features) - 1]
-        parts = [gramian(_rows(heads, features, place)) for place in places]
+        found = [[_flat(h.features[k], features[k]) for h in heads.values()] for k in places]
+        parts = [gramian(rows) for rows in found]
         # of the loss over all ranks, each rank's maps have 1/R of the gradient of its own loss
         return ranks.mean_(torch.stack(parts).sum(0)) / ranks.count
 
     def send(
         self,
-        heads: Mapping[str, Head],
+        heads: dict[str, Head],
         features: Sequence[Tensor],
         weights: Mapping[str, TaskWeights],
     ) -> None:
         """Add the weighed gradients to the parameters behind the cut, then pass the trunk.
 
         Args:
-            heads: by task.
+            heads: by task; given up, for their memory.
             features: the cut maps.
             weights: by task; those without are left out.
         """
@@ -131,6 +119,7 @@ class Cut:
             parts = [(weights[t].shared, grad) for t, grad in grads.items() if grad is not None]
             if parts:
                 pairs.append((feature, _weighed_sum(parts)))
+        heads.clear()
         if pairs:
             torch.autograd.backward([x for x, _ in pairs], [y for _, y in pairs])
 
@@ -142,19 +131,37 @@ class Cut:
             grad = head.below[places.index(True)]
         else:
             pairs = [(x, g) for x, g in zip(features, head.features, strict=True) if g is not None]
-            outputs, starts = map(list, zip(*pairs, strict=True))
-            (grad,) = torch.autograd.grad(
-                outputs, self.weight, starts, retain_graph=True, allow_unused=True
-            )
+            grad = self._passed([x for x, _ in pairs], [g for _, g in pairs]) if pairs else None
         return torch.zeros_like(self.weight).flatten() if grad is None else grad.flatten()
 
+    def _passed(self, outputs: list[Tensor], starts: list[Tensor]) -> Tensor | None:
+        """Pass from the cut to the last shared weight."""
+        assert self.weight is not None
+        (grad,) = torch.autograd.grad(
+            outputs, self.weight, starts, retain_graph=True, allow_unused=True
+        )
+        return grad
 
-def _rows(heads: Mapping[str, Head], features: Sequence[Tensor], place: int) -> Tensor:
-    """Return every task's gradient of one map, whole, (T, N·C·H·W)."""
-    found = [head.features[place] for head in heads.values()]
-    return torch.stack(
-        [torch.zeros_like(features[place]) if x is None else x for x in found]
-    ).flatten(1)
+
+def health(grads: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Return a scalar that is finite if all gradients are, for less than a look at each.
+
+    Args:
+        grads: any; None counts as 0.
+        like: gives the device.
+    """
+    some = [grad for grad in grads if grad is not None]
+    zero = like.new_zeros((), dtype=torch.float64)
+    norms = [x.double() for x in torch._foreach_norm(some)] if some else []
+    return torch.stack([zero, *norms]).sum()
+
+
+def _flat(grad: Tensor | None, feature: Tensor) -> Tensor:
+    """Return a map's gradient, (N·C·H·W,), in the order of the map's memory: mostly a view."""
+    strides = feature.stride()
+    order = sorted(range(feature.ndim), key=strides.__getitem__, reverse=True)
+    whole = torch.zeros_like(feature) if grad is None else grad
+    return whole.permute(order).reshape(-1)
 
 
 def _weighed_sum(parts: Sequence[tuple[float, Tensor]]) -> Tensor:

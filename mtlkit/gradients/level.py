@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from mtlkit.contracts import DirectionBalancer, GradientBalancer
 from mtlkit.errors import UsageError
 from mtlkit.gradients.backward import Backward, Conditions, Report, present_tasks
-from mtlkit.gradients.cut import Cut
+from mtlkit.gradients.cut import Cut, health
 from mtlkit.gradients.reach import Reach
 from mtlkit.gradients.rows import Rows
 from mtlkit.gradients.solution import Seen, Solution, decide
 from mtlkit.structures import Losses
+
+MAPS = ("features", "decoder_entry")
+"""Places that are maps and no parameters."""
 
 
 class GradientLevel(Backward):
@@ -46,19 +49,15 @@ class GradientLevel(Backward):
         self.solver, self.ranks = balancer, conditions.ranks
         tasks = {task for found in reach.tasks.values() for task in found}
         self.shared = {name: parameters[name] for name in reach.shared}
+        self.own = [parameters[name] for name in sorted(reach.own)]
         self.private = {task: [parameters[n] for n in reach.private(task)] for task in tasks}
         self.reaches = {task: {n for n in reach.shared if task in reach.tasks[n]} for task in tasks}
+        self.looked_at = [self.shared[name] for name in _looked_at(balancer, reach)]
         self.cut = Cut(parameters, reach, balancer.at) if reach.has_cut else None
-        is_whole = conditions.accumulate == 1
-        self.solves_at_cut = balancer.at in ("features", "decoder_entry") or (
-            balancer.at == "last_shared" and is_whole and self.cut is not None
-        )
-        self.rows: Rows | None = None
-        if not self.solves_at_cut:
-            self.rows = Rows(len(balancer.names), list(self.shared.values()))
-            self.columns = self.rows.columns([self.shared[n] for n in _looked_at(balancer, reach)])
-            if isinstance(balancer, DirectionBalancer):
-                balancer.prepare(self.rows.ends[-1], self.rows.parameters[0])
+        self.rows: Rows | None = None  # made when first needed: it is large
+        if isinstance(balancer, DirectionBalancer):
+            first = next(iter(self.shared.values()))
+            balancer.prepare(sum(p.numel() for p in self.shared.values()), first)
 
     def begin(self, batches: int = 1, scale: Tensor | None = None) -> None:
         """Begin a step; gradients are None.
@@ -66,14 +65,21 @@ class GradientLevel(Backward):
         Args:
             batches: that will be added.
             scale: what all gradients are multiplied by (fp16), a scalar.
+
+        Raises:
+            UsageError: the balancer looks at maps, and there are several batches of them.
         """
         super().begin(batches, scale)
         self.is_due = self.solver.is_due
-        self.passes_cut = self.solves_at_cut or (self.cut is not None and not self.is_due)
+        at = self.solver.at
+        if batches > 1 and self.is_due and at in MAPS:
+            raise UsageError(f"at: {at}: needs a step of one batch, not {batches}")
+        is_seen_there = at in MAPS or (at == "last_shared" and batches == 1)
+        self.passes_cut = self.cut is not None and (is_seen_there or not self.is_due)
         self.sums: dict[str, Tensor] = {}
         self.solution = Solution()
-        if self.rows is not None:
-            self.rows.begin()
+        if not self.passes_cut:
+            self._make_rows().begin()
 
     def add(self, losses: Losses) -> None:
         """Back-propagate the losses of one batch.
@@ -96,10 +102,11 @@ class GradientLevel(Backward):
 
     def finish(self) -> Report:
         """End the step: all gradients are in place."""
+        self.ranks.mean_gradients_(self.own)
         if not self.sums:
             return Report(torch.zeros(()))
         if not self.passes_cut:
-            self._finish_rows()
+            self._finish_rows(self._make_rows())
         elif self.ranks.count > 1:
             private = [p for task in self.solution.weights for p in self.private[task]]
             self.ranks.mean_gradients_([*self._reached_by(self.solution.weights), *private])
@@ -111,49 +118,58 @@ class GradientLevel(Backward):
         total = self.balancer.total(solution.losses) if solution.losses else torch.zeros(())
         return Report(total.detach(), solution.left_out, solution.numbers)
 
+    def _make_rows(self) -> Rows:
+        if self.rows is None:
+            self.rows = Rows(len(self.solver.names), list(self.shared.values()))
+        return self.rows
+
     def _through_cut(self, present: Mapping[str, Tensor], features: Sequence[Tensor]) -> None:
         """Take each task's pass through its head, and one pass of their sum through the trunk."""
         assert self.cut is not None
         maps = [x for x in features if x.requires_grad]
         heads = self.cut.heads(present, maps, [self.start_of(x) for x in present.values()])
         losses = torch.stack([self.sums[task] for task in present])
-        health = self.ranks.mean_(self.cut.health(heads))
+        signs = [health([*head.features, *head.below], losses) for head in heads.values()]
+        sign = self.ranks.mean_(torch.stack(signs))
         gram = self.cut.gramian(heads, maps, self.ranks) if self.is_due else None
-        found = decide(self.solver, Seen(list(present), losses, health, gram, scale=self.scale))
+        found = decide(self.solver, Seen(list(present), losses, sign, gram, scale=self.scale))
         self.cut.send(heads, maps, found.weights)
         self.solution = self.solution.joined(found)
 
     def _into_rows(self, present: Mapping[str, Tensor]) -> None:
         """Take each task's pass through everything; what is shared adds to its row."""
-        assert self.rows is not None
+        rows = self._make_rows()
         for i, (task, loss) in enumerate(present.items()):
-            self.rows.take(task)
+            rows.take(task)
             is_last = i + 1 == len(present)
             torch.autograd.backward(loss, self.start_of(loss), retain_graph=not is_last)
 
-    def _finish_rows(self) -> None:
+    def _finish_rows(self, rows: Rows) -> None:
         """Weigh the rows, and make one gradient of them."""
-        assert self.rows is not None
-        tasks, used = list(self.rows.slots), self.rows.used
-        self.ranks.mean_(used)
+        tasks = list(rows.slots)
+        self.ranks.mean_(rows.used)
         self.ranks.mean_gradients_([p for task in tasks for p in self.private[task]])
-        losses = torch.stack([self.sums[task] for task in tasks])
-        gram = self.rows.gramian(self.columns) if self.is_due else None
-        rows = used if isinstance(self.solver, DirectionBalancer) else None
-        is_whole = self.columns == slice(0, self.rows.ends[-1])  # then the products tell
-        health = torch.zeros_like(losses) if gram is not None and is_whole else used.sum(1)
-        seen = Seen(tasks, losses, health, gram, rows, self.scale)
-        self.solution = decide(self.solver, seen)
+        self.solution = decide(self.solver, self._seen(tasks, rows))
         weights = self.solution.weights
         if self.solution.direction is not None:
-            self.rows.buffer[0].copy_(self.solution.direction)
+            rows.buffer[0].copy_(self.solution.direction)
         else:
-            shared = [weights[task].shared if task in weights else 0.0 for task in tasks]
-            self.rows.combine(torch.tensor(shared, dtype=torch.float64))
-        reached = self._reached_by(weights)
-        self.rows.release(reached)
+            rows.combine([weights[task].shared if task in weights else 0.0 for task in tasks])
+        rows.release(self._reached_by(weights))
         for task in tasks:
             self._weigh_private(task)
+
+    def _seen(self, tasks: list[str], rows: Rows) -> Seen:
+        """Return what the rows and the private gradients say."""
+        losses = torch.stack([self.sums[task] for task in tasks])
+        private = [health([p.grad for p in self.private[task]], losses) for task in tasks]
+        sign = torch.stack(private)
+        columns = rows.columns(self.looked_at)
+        gram = rows.gramian(columns) if self.is_due else None
+        if gram is None or columns != slice(0, rows.buffer.shape[1]):
+            sign = sign + rows.used.sum(1)  # else the products tell
+        wanted = rows.used if isinstance(self.solver, DirectionBalancer) else None
+        return Seen(tasks, losses, sign, gram, wanted, self.scale)
 
     def _weigh_private(self, task: str) -> None:
         """Multiply the gradients of a task's own parameters; None where it is left out."""
@@ -192,7 +208,12 @@ def refuse_what_cannot_be(balancer: GradientBalancer, reach: Reach, conditions: 
         raise UsageError("at: last_shared: the tasks share no weight of all. Write at: shared")
     if at == "trunk" and not reach.trunk.intersection(reach.shared):
         raise UsageError("at: trunk: this architecture tells no trunk. Write at: shared")
-    if at in ("features", "decoder_entry"):
+    if at in MAPS:
+        if reach.is_chained:
+            raise UsageError(
+                f"at: {at}: a feature map of this architecture depends on another, so gradients "
+                "would count twice. Return views of them (nn.cut), or write at: shared"
+            )
         if not reach.has_cut:
             raise UsageError(
                 f"at: {at}: in this model losses reach the trunk past its features, or there is "

@@ -24,6 +24,7 @@ class Reach:
         own: parameters that own losses reach.
         trunk: parameters that make `Output.features`; empty where there are none.
         around: those of the trunk that a loss also reaches past the features.
+        is_chained: whether a feature map depends on another: they are no views of `nn.cut`.
         is_tangled: whether two losses share a part of the graph behind the features.
     """
 
@@ -32,6 +33,7 @@ class Reach:
     own: frozenset[str]
     trunk: frozenset[str] = frozenset()
     around: frozenset[str] = frozenset()
+    is_chained: bool = False
     is_tangled: bool = True
 
     @property
@@ -51,7 +53,8 @@ class Reach:
     def has_cut(self) -> bool:
         """Whether all that losses tell the trunk goes through `Output.features`, for all of it."""
         is_shared = all(len(self.tasks[name]) >= 2 for name in self.trunk)
-        return bool(self.trunk) and not self.around and is_shared
+        is_clean = not self.around and not self.is_chained
+        return bool(self.trunk) and is_clean and is_shared
 
     @property
     def unreached(self) -> list[str]:
@@ -104,27 +107,31 @@ def _reached(outputs: list[Tensor], named: Mapping[str, nn.Parameter]) -> list[s
 
 def _cut(
     losses: Losses, named: Mapping[str, nn.Parameter]
-) -> tuple[frozenset[str], frozenset[str], bool]:
-    """Return trunk, around and is_tangled of a `Reach`."""
+) -> tuple[frozenset[str], frozenset[str], bool, bool]:
+    """Return trunk, around, is_chained and is_tangled of a `Reach`."""
     features = [x for x in losses.output.features if x.requires_grad]
     if not features:
-        return frozenset(), frozenset(), True
+        return frozenset(), frozenset(), False, True
     trunk = frozenset(_reached(features, named))
     names = {id(p): name for name, p in named.items()}
     ends = {x.grad_fn for x in features}
-    behind = [_behind(loss, ends) for loss in losses.tasks.values()]
+    is_chained = any(ends & _behind(x.grad_fn, [x.grad_fn]) for x in features)
+    behind = [_behind(loss.grad_fn, ends) - ends for loss in losses.tasks.values()]
     leaves = {names.get(id(getattr(node, "variable", None))) for nodes in behind for node in nodes}
     around = trunk & {name for name in leaves if name is not None}
     inner = [{node for node in nodes if not hasattr(node, "variable")} for nodes in behind]
-    return trunk, around, sum(map(len, inner)) > len(set[Any]().union(*inner))
+    is_tangled = sum(map(len, inner)) > len(set[Any]().union(*inner))
+    return trunk, around, is_chained, is_tangled
 
 
-def _behind(loss: Tensor, ends: Iterable[Any]) -> set[Any]:
-    """Return the nodes of the autograd graph between a loss and the ends, which are left out."""
-    found, waiting = set[Any](ends), [loss.grad_fn]
+def _behind(start: Any, ends: Iterable[Any]) -> set[Any]:
+    """Return the nodes of the autograd graph below a start, with the ends that it meets."""
+    found, stops = set[Any](), set(ends)
+    waiting = [node for node, _ in start.next_functions]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:
             found.add(node)
-            waiting += [further for further, _ in node.next_functions]
-    return found - set(ends)
+            if node not in stops:
+                waiting += [further for further, _ in node.next_functions]
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,21 @@ from torch import Tensor, nn
 from mtlkit.device import columns_at_once
 
 
-def gramian(rows: Tensor) -> Tensor:
+def gramian(rows: Sequence[Tensor]) -> Tensor:
     """Return the inner products of rows, (T,T), float64, on their device.
 
     Args:
-        rows: (T,D), float.
+        rows: T of them, each (D,), float.
     """
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-    for part in _blocks(rows):
-        exact = part.double()
-        gram += exact @ exact.T
-    return gram
-
-
-def _blocks(rows: Tensor) -> Iterator[Tensor]:
-    """Yield views of columns that follow each other, as many at once as fit into a cache."""
-    width = columns_at_once(rows.device)
-    for start in range(0, rows.shape[1], width):
-        yield rows[:, start : start + width]
+    count, width = len(rows), columns_at_once(rows[0].device)
+    sums = torch.zeros(count * (count + 1) // 2, dtype=torch.float64, device=rows[0].device)
+    for start in range(0, len(rows[0]), width):
+        part = [row[start : start + width].double() for row in rows]
+        sums += torch.stack([x @ y for i, x in enumerate(part) for y in part[: i + 1]])
+    places = torch.zeros(count, count, dtype=torch.int64)
+    below = torch.tril_indices(count, count)
+    places[below[0], below[1]] = places[below[1], below[0]] = torch.arange(len(sums))
+    return sums[places.to(sums.device, non_blocking=True)]
 
 
 class Rows:
@@ -88,20 +85,23 @@ class Rows:
         Args:
             columns: those that count.
         """
-        return gramian(self.used[:, columns])
+        return gramian(self.used[:, columns].unbind())
 
-    def combine(self, weights: Tensor) -> None:
+    def combine(self, weights: Sequence[float]) -> None:
         """Write the weighted sum of the rows over the first; a row of weight 0 may hold anything.
 
         Args:
-            weights: one for each row used, (T,), on the CPU.
+            weights: one for each row used.
         """
-        rows = self.used
-        (kept,) = torch.where(weights != 0)
-        chosen = weights[kept].to(rows)
-        is_all = len(kept) == len(rows)
-        for part in _blocks(rows):
-            part[0] = chosen @ (part if is_all else part[kept.to(rows.device)])
+        total, *others = self.used.unbind()
+        first, *rest = weights
+        if first == 0:
+            total.zero_()
+        else:
+            total *= first
+        for row, weight in zip(others, rest, strict=True):
+            if weight != 0:
+                total.add_(row, alpha=weight)
 
     def release(self, reached: Sequence[nn.Parameter]) -> None:
         """Leave the first row as the parameters' gradients.

@@ -50,4 +50,5 @@ def index_of(tasks: Iterable[str], names: Sequence[str], like: Tensor) -> Tensor
         names: of all tasks.
         like: a buffer of the balancer, for the device.
     """
-    return torch.tensor([names.index(task) for task in tasks], device=like.device)
+    found = torch.tensor([names.index(task) for task in tasks], dtype=torch.int64)
+    return found.to(like.device, non_blocking=True)

@@ -89,7 +89,7 @@ class IMTLBalancer(GradientBalancer):
         slopes = scales * gradients.losses - 1  # ∂/∂s of exp(s)·L − s
         found = dict(zip(gradients.tasks, slopes.unbind(), strict=True))
         for name, s in self.log_scale.items():
-            s.grad = found[name].clone() if name in found else None
+            s.grad = found[name].clone().to(s.device) if name in found else None
         return impartial(gradients.gramian * scales * scales[:, None]) * scales
 
     def private_weights(self, gradients: Gradients, weights: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class IMTLBalancer(GradientBalancer):
         return torch.stack([s[name].exp() * loss - s[name] for name, loss in losses.items()]).sum()
 
     def _scales(self, tasks: Sequence[str]) -> Tensor:
-        return torch.stack([self.log_scale[name].detach() for name in tasks]).exp()
+        return torch.stack([self.log_scale[name].detach() for name in tasks]).cpu().exp()
 
 
 @hookimpl

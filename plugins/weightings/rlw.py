@@ -76,7 +76,7 @@ class RandomLossWeightingBalancer(Balancer):
 
     def before_step(self) -> None:
         """Draw the numbers of the step; all its batches are weighed alike."""
-        self.z.copy_(self.draws.normal(self.names))
+        self.z.copy_(self.draws.normal(self.names), non_blocking=True)
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Return Σ w_t·L_t over the tasks present; in eval mode their weights are equal.

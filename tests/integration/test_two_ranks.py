@@ -59,6 +59,14 @@ def test_two_ranks_take_the_step_that_one_takes_with_two_batches(ranks, model, m
         assert torch.equal(value, second[f"{model} {method}"][name]), name
 
 
+def test_gradients_of_own_losses_are_averaged_over_ranks(ranks):
+    recipe, (first, second) = ranks
+    expected = two_ranks.gradients_with_own_loss(recipe, two_ranks.parts_of(0))
+    assert any("edges" in name for name in expected)
+    for found in (first["own"], second["own"]):
+        assert_same(found, expected)
+
+
 @pytest.mark.parametrize("method", two_ranks.HALF)
 def test_two_ranks_in_half_precision_differ_by_rounding_alone(ranks, method):
     torch.set_default_dtype(torch.float32)

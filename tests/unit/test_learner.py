@@ -86,15 +86,62 @@ def test_a_step_whose_gradients_are_not_finite_moves_nothing(tiny, tmp_path):
     assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
+@pytest.mark.parametrize("name", ["gradnorm", "db_mtl", "famo", "imtl", "dwa"])
+def test_a_void_step_moves_no_weighting_by_its_gradients(tiny, name):
+    """An infinite gradient of a head, at gradient level; at loss level, after the step."""
+    settings = {**weighting(name), "train.on_nonfinite": "skip_task"}
+    run = mtlkit.Run(load(tiny, **settings))
+    forward = run.objective.forward
+    heads = [decoder.head.weight for decoder in run.model.architecture.decoders.values()]
+
+    def spoil(batch, edges=None):
+        losses = forward(batch, edges)
+        tasks = losses.tasks.items()
+        roots = [(head * 0).sum().sqrt() for head in heads]  # the derivative at 0 is infinite
+        spoilt = {n: x + root for (n, x), root in zip(tasks, roots, strict=True)}
+        return replace(losses, tasks=spoilt)
+
+    run.objective.forward = spoil
+    before = copy.deepcopy(run.learner.balancer.state_dict())
+    run.step(next(iter(run.loader("train")[0])))
+    counted = {"age", "before", "seen", "sums", "counts"}  # of losses, which were finite
+    for key, value in run.learner.balancer.state_dict().items():
+        if key.rpartition(".")[2] not in counted:
+            assert torch.equal(value, before[key]), key
+
+
+def test_fp16_that_never_takes_a_step_ends_the_run_and_says_why(tiny, tmp_path):
+    settings = {**weighting("pcgrad"), "train.precision": "fp16", "train.epochs": 9}
+    run = mtlkit.Run(load(tiny, **settings), out=tmp_path / "runs")
+    forward = run.objective.forward
+
+    def spoil(batch, edges=None):
+        losses = forward(batch, edges)
+        root = (losses.output.features[-1].float() * 0).sum().sqrt()
+        return replace(losses, tasks={n: x + root for n, x in losses.tasks.items()})
+
+    run.objective.forward = spoil
+    with pytest.raises(DivergedError, match=r"fp16 are not finite.*precision: bf16 or fp32"):
+        run.fit()
+
+
 def weights_after(run):
     return {name: x.clone() for name, x in run.model.state_dict().items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", WEIGHTINGS)
-def test_a_run_that_is_resumed_within_an_epoch_ends_bitwise_the_same(tiny, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, {}) for name in WEIGHTINGS),
+        ("nash_mtl", {"weighting.every": 3, "train.clip": 0.1}),
+        ("imtl", {"train.precision": "fp16"}),
+    ],
+    ids=str,
+)
+def test_a_run_that_is_resumed_within_an_epoch_ends_bitwise_the_same(tiny, tmp_path, name, more):
     """With every weighting: stopped after the fourth of six steps, in the second epoch."""
-    settings = weighting(name)
+    settings = weighting(name) | more
     straight = mtlkit.Run(load(tiny, **settings), out=tmp_path / "straight")
     straight.fit()
 

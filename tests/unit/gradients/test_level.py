@@ -369,6 +369,101 @@ def test_a_trunk_without_a_clean_cut_takes_the_rows(at, how):
     assert_same(found, {n: p.grad for n, p in network.named_parameters()})
 
 
+class Pyramid(nn.Module):
+    """Two feature maps of which one is made from the other, with or without a cut."""
+
+    def __init__(self, has_cut: bool) -> None:
+        super().__init__()
+        self.has_cut = has_cut
+        self.parts = nn.ModuleDict({name: nn.Linear(3, 3) for name in ("deep", "fine", "a", "b")})
+
+    def forward(self, x):
+        deep = self.parts["deep"](x)
+        maps = [self.parts["fine"](x) + deep, deep]
+        features = mtlkit.nn.cut(maps) if self.has_cut else maps
+        tasks = {n: sum(self.parts[n](m).square().mean() for m in features) for n in ("a", "b")}
+        return Losses(tasks, {}, None, frozenset(tasks), Output({}, features=features))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("has_cut", [True, False])
+def test_feature_maps_that_depend_on_each_other_count_once(at, has_cut, every):
+    network, x = Pyramid(has_cut).double(), torch.randn(5, 3).double()
+    ones = {"a": 2.0, "b": 2.0}
+    balancer = Fixed(("a", "b"), ones, ones, at, every)
+    reach = mtlkit.gradients.probe(network, network(x))
+    assert reach.is_chained is not has_cut
+    if not has_cut and at in ("features", "decoder_entry"):
+        with pytest.raises(UsageError, match=r"depends on another.*nn\.cut"):
+            build_backward(balancer, network, reach, Conditions())
+        return
+    backward = build_backward(balancer, network, reach, Conditions())
+    for _ in range(2):
+        network.zero_grad()
+        backward(network(x))
+        found = {n: p.grad.clone() for n, p in network.named_parameters()}
+        network.zero_grad()
+        (2 * torch.stack(list(network(x).tasks.values())).sum()).backward()
+        assert_same(found, {n: p.grad for n, p in network.named_parameters()})
+
+
+class Aside(Pair):
+    """A third task that reads no feature."""
+
+    def __init__(self) -> None:
+        super().__init__(past=False)
+        self.heads["c"] = nn.Linear(3, 1)
+
+    def forward(self, x):
+        losses = super().forward(x)
+        aside = self.heads["c"](x).square().mean()
+        tasks = losses.tasks | {"c": aside}
+        return replace(losses, tasks=tasks, present=frozenset(tasks))
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_a_task_off_the_trunk_has_gradient_0_there_and_its_own_elsewhere(at):
+    network, x = Aside().double(), torch.randn(5, 3).double()
+    weights = {"a": 0.5, "b": 2.0, "c": 3.0}
+    balancer = Fixed(("a", "b", "c"), weights, weights, at)
+    reach = mtlkit.gradients.probe(network, network(x))
+    if at == "last_shared":  # no weight is shared by all three
+        with pytest.raises(UsageError, match="share no weight"):
+            build_backward(balancer, network, reach, Conditions())
+        return
+    build_backward(balancer, network, reach, Conditions())(network(x))
+    found = {n: p.grad.clone() for n, p in network.named_parameters()}
+    network.zero_grad()
+    sum(weights[name] * loss for name, loss in network(x).tasks.items()).backward()
+    assert_same(found, {n: p.grad for n, p in network.named_parameters()})
+    assert balancer.shown[0].gramian[2].tolist() == [0, 0, 0]
+
+
+def test_a_step_of_more_batches_than_the_recipe_says_is_solved_once(three):
+    balancer, batches = fixed(three, "last_shared"), [batch_of(1), batch_of(2)]
+    gradients = task_gradients(three, batches)
+    expected = weighted(gradients, reach_of(three), *weights_of(three))
+    assert_same(step(passes(balancer, three), three, batches)[1], expected)
+    assert len(balancer.shown) == 1
+    with pytest.raises(UsageError, match="at: features: needs a step of one batch, not 2"):
+        step(passes(fixed(three, "features"), three), three, batches)
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_a_private_gradient_that_is_not_finite_is_noticed(three, at):
+    head = three.model.architecture.decoders["far"].head
+
+    def spoil(losses):
+        root = (head.weight * 0).sum().sqrt()  # its derivative at 0 is infinite
+        return replace(losses, tasks=losses.tasks | {"far": losses.tasks["far"] + root})
+
+    balancer = fixed(three, at)
+    report, found = step(passes(balancer, three), three, [batch_of()], spoil)
+    assert report.left_out == ("far",) and "far" not in balancer.shown[0].tasks
+    assert all(grad.isfinite().all() for grad in found.values())
+
+
 @pytest.mark.parametrize("at", ["features", "decoder_entry"])
 def test_places_that_a_model_lacks_are_refused_with_what_to_write(at):
     with pytest.raises(UsageError, match=f"at: {at}: .* past its features.* Write at: shared"):

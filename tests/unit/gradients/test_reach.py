@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fixtures.networks import batch_of, grads_of, tied
+from fixtures.networks import alone, batch_of, grads_of, tied
 
 from mtlkit.errors import UsageError
 from mtlkit.gradients import Conditions, build_backward, probe
@@ -73,26 +73,19 @@ def test_an_own_loss_on_parameters_that_a_task_loss_moves_is_refused(objective, 
         probe(shared, shared(batch))
 
 
-class Alone(Pretrained):
-    """An edge whose network only its own loss moves."""
-
-    def loss(self, transfer):
-        return transfer.target.prediction.sum() * 0
-
-
 def test_an_own_loss_moves_its_own_parameters_in_the_same_pass(objective, batch, recipe):
-    alone = with_edge(objective, Alone)
-    losses = alone(batch)
-    reach = probe(alone, losses)
+    trained = alone(objective)
+    losses = trained(batch)
+    reach = probe(trained, losses)
     network = "model.edges.segmentation_to_depth_xtc."
     assert reach.own and all(name.startswith(network) for name in reach.own)
     assert all(not reach.tasks[name] for name in reach.own)
     balancer = recipe.loaded.types("weighting")["equal"]().build_balancer(recipe.tasks)
-    report = build_backward(balancer, alone, reach, Conditions())(losses)
+    report = build_backward(balancer, trained, reach, Conditions())(losses)
     expected = torch.stack(list(losses.tasks.values())).sum().detach()
     torch.testing.assert_close(report.total, expected)
-    found = grads_of(alone)
-    expected = gradients_of(alone, alone(batch).own)
+    found = grads_of(trained)
+    expected = gradients_of(trained, trained(batch).own)
     assert_same({n: g for n, g in found.items() if n in reach.own}, expected)
 
 
