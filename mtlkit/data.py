@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -25,6 +26,9 @@ from mtlkit.shelf import PREFETCHED, Parcel, Shelf
 from mtlkit.structures import Batch, FieldSpec, Label
 from mtlkit.transforms import LabelKind
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+HAS_MASKS = hasattr(signal, "pthread_sigmask")  # not on Windows
+
 
 class Loader(DataLoader[Batch]):
     """Batches; what a worker could not read is raised in the main process, in its own words.
@@ -36,7 +40,9 @@ class Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         some, lost = False, list[str]()
-        for found in super().__iter__():
+        with _signals_wait():
+            iterator = super().__iter__()
+        for found in iterator:
             batch = self._checked(found)
             if batch is not None:
                 some, lost = True, []
@@ -145,6 +151,22 @@ def _leave_signals() -> _LeaveSignalsToTheRun:
     return _LeaveSignalsToTheRun()
 
 
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Keep signals back that stop a run, here and in the workers that are started inside.
+
+    A worker inherits that, and lets them through once it knows what to do with them.
+    """
+    if not HAS_MASKS:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _LeaveSignalsToTheRun:
     """A worker's signals: only the run decides when to stop.
 
@@ -162,6 +184,8 @@ class _LeaveSignalsToTheRun:
     def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._heed_if_leaving)
+        if HAS_MASKS:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _heed_if_leaving(self, number: int, frame: FrameType | None) -> None:
         if bool(self.is_leaving):

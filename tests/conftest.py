@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from fixtures.tiny import TINY
 
 import mtlkit
 
+# consoles keep a width that the environment names when they are made, as that of xdist does
+os.environ.pop("COLUMNS", None)
+import mtlkit.actions
+
 FIXTURES = Path(__file__).parent / "fixtures"
-TINY = """
-name: tiny
-seed: 3
-data: {type: streets, size: [32, 64], train: 6, val: 3}
-loader: {batch_size: 2}
-plugins: [tiny_encoder.py]
-encoder: {type: tiny}
-architecture: {type: shared_encoder, width: 8}
-tasks:
-  segmentation: {classes: 7}
-  depth: {loss: l1}
-edges:
-  - {from: segmentation, to: depth, type: xtc, weight: 0.01, widths: [4, 8]}
-  - {from: depth, to: segmentation, type: xtc, weight: 0.01, widths: [4, 8]}
-weighting: {type: uncertainty, form: xtasc}
-optimizer: {type: adam, lr: 1.0e-3, betas: [0.9, 0.99]}
-schedule: {type: step, every: 80, gamma: 0.5}
-train:
-  epochs: 2
-  device: cpu
-  precision: fp32
-  keep_best: {metric: loss/total, mode: min}
-  log_every: 1
-  pictures: 2
-"""
 
 
 @pytest.fixture(scope="session")

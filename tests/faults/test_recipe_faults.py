@@ -189,10 +189,10 @@ MEANINGS = [
         "recipe.yaml:10: edges.0.from: `all` means every other task, and there is one task",
     ),
     whole(
-        "gradnorm over several batches",
-        edited(("equal", "gradnorm"), ("epochs: 1", "epochs: 1, accumulate: 2")),
-        "recipe.yaml:15: train.accumulate: ",
-        "Write 1",
+        "maps of several batches",
+        edited(("equal", "mgda, at: features"), ("epochs: 1", "epochs: 1, accumulate: 2")),
+        "recipe.yaml:12: weighting: at: features: needs the maps of the whole step",
+        "Write at: shared, or train.accumulate: 1",
     ),
     whole(
         "gradnorm of one task",

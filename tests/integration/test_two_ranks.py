@@ -10,6 +10,7 @@ import pytest
 import torch
 from fixtures import two_ranks
 from fixtures.networks import assert_same
+from fixtures.tiny import TINY
 from torch import Tensor
 
 import mtlkit
@@ -22,12 +23,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> tuple[Path, list[dict[str, dict[str, Tensor]]]]:
     """Return the recipe, and what each of two processes learned."""
-    import conftest
-
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "tiny_encoder.py").write_bytes((SCRIPT.parent / "tiny_encoder.py").read_bytes())
     recipe = folder / "tiny.yaml"
-    recipe.write_text(conftest.TINY, encoding="utf-8")
+    recipe.write_text(TINY, encoding="utf-8")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [sys.executable, *command, str(SCRIPT), str(recipe), str(folder)],
