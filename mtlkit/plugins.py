@@ -93,9 +93,10 @@ class Plugins:
         manager.add_hookspecs(hookspecs)
         plugins = cls(manager, blocked=tuple(blocked))
         blocked, unused = plugins.blocked, set(plugins.blocked)
+        origin = f"mtlkit {version('mtlkit')}"  # read from a file: once is enough
         for name in _shipped_modules():
             if not _is_blocked(name, unused, blocked):
-                plugins._add(importlib.import_module(name), f"mtlkit {version('mtlkit')}")
+                plugins._add(importlib.import_module(name), origin)
         for entry in entry_points(group="mtlkit"):
             if not _is_blocked(entry.name, unused, blocked):
                 plugins._add_installed(entry)
