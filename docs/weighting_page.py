@@ -41,7 +41,7 @@ says otherwise.
 |---|---|---|---|
 | `shared` | of all parameters that two or more tasks reach | T | T times these parameters |
 | `trunk` | of those before `Output.features` | T | T times the shared parameters |
-| `last_shared` | of the last weight that all tasks reach | 1, or T over several batches | T times `Output.features` |
+| `last_shared` | of the last weight that all tasks reach | 1, or T over several batches | T + 1 times `Output.features` |
 | `features` | of the maps `Output.features`, whole (the upper bound of MGDA) | 1 | the same |
 | `decoder_entry` | of the deepest of these maps | 1 | the same |
 

@@ -104,16 +104,18 @@ class Learner:
         one = torch.ones((), device=self.placement.device)  # the scale lives where this does
         scale = self.scaler.scale(one) if self.scaler.is_enabled() else None
         self.backward.begin(len(batches), scale)
-        counted = self._with_counts(batches)
+        counted, values = self.with_counts(batches), []
         for batch in counted:
             losses = self._losses(batch, batch is counted[-1])
-            self.monitor.add(loss_values(losses), number)
+            values.append(loss_values(losses))
             self.backward.add(losses)
             losses = losses.detached()  # or graphs would outlive the next forward pass
         report = self.backward.finish()
         if report.numbers:
-            self.monitor.add({"loss/total": report.total}, number)
-            self.numbers.add(report.numbers, number)
+            values[-1]["loss/total"] = report.total
+        for found in values:
+            self.monitor.add(found, number)
+        self.numbers.add(report.numbers, number)
         self._note(report, number)
         if self._move():
             self.objective.after_step()
@@ -208,6 +210,17 @@ class Learner:
         checkpoint.load_weights(self.model, state["model"], source)
         checkpoint.load_weights(self.balancer, state["balancer"], source)
 
+    def with_counts(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return the batches with the denominators of the whole step, of all ranks.
+
+        Args:
+            batches: of the step, before they move.
+        """
+        counts = mean_counts([self.objective.counts(batch) for batch in batches])
+        counts = self._over_ranks(counts)
+        labelled = frozenset(name for name, c in counts.items() if bool(c.valid > 0))
+        return [replace(batch, counts=counts, labelled=labelled) for batch in batches]
+
     def _losses(self, batch: Batch, is_last: bool) -> Losses:
         with autocast(self.placement):
             return self.parallel(move(batch, self.placement.device), is_last)
@@ -253,13 +266,6 @@ class Learner:
                     part = losses.tasks[name] / len(batches)
                     sums[name] = sums[name] + part if name in sums else part
         return {name: self.ranks.mean_(sums[name]) for name in sorted(sums)}
-
-    def _with_counts(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Give each batch the denominators of the whole step, counted before it moves."""
-        counts = mean_counts([self.objective.counts(batch) for batch in batches])
-        counts = self._over_ranks(counts)
-        labelled = frozenset(name for name, c in counts.items() if bool(c.valid > 0))
-        return [replace(batch, counts=counts, labelled=labelled) for batch in batches]
 
     def _over_ranks(self, counts: dict[str, Counts]) -> dict[str, Counts]:
         """Return the means over the ranks, in one message."""

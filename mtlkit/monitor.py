@@ -42,7 +42,10 @@ class Monitor:
         if not values:
             return
         zero = torch.zeros_like(next(iter(values.values())))
-        here = [values[name].to(zero) if name in values else zero for name in self.names]
+        here = [
+            values[name].to(zero, non_blocking=True) if name in values else zero
+            for name in self.names
+        ]
         new = torch.stack(here).to(self.line, non_blocking=True)
         pair = torch.stack((new, self._presence(tuple(name in values for name in self.names))))
         is_finite = new.isfinite()

@@ -36,9 +36,7 @@ class Cut:
         at: where a balancer looks.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, nn.Parameter], reach: Reach, at: Place = "features"
-    ) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], reach: Reach, at: Place) -> None:
         self.at, self.is_tangled = at, reach.is_tangled
         self.weight = None if reach.last_shared is None else parameters[reach.last_shared]
         self.is_weight_below = reach.last_shared not in reach.trunk
@@ -144,7 +142,7 @@ class Cut:
 
 
 def health(grads: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    """Return a scalar that is finite if all gradients are, for less than a look at each.
+    """Return a scalar that is finite if all gradients are: the sum of their norms.
 
     Args:
         grads: any; None counts as 0.

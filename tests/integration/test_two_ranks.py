@@ -74,8 +74,8 @@ def test_two_ranks_in_half_precision_differ_by_rounding_alone(ranks, method):
     for name, value in two_ranks.trained(learner, slice(0, 2)).items():
         there = first[f"bf16 {method}"][name]
         assert torch.equal(there, second[f"bf16 {method}"][name]), name
-        if value.is_floating_point():  # Adam's steps are at most 1e-3 each
-            torch.testing.assert_close(there, value, rtol=1e-3, atol=1e-3, msg=name)
+        if value.ndim > 1:  # biases before batch norms: see above; Adam's steps are 1e-3 each
+            torch.testing.assert_close(there, value, rtol=1e-4, atol=2e-5, msg=name)
 
 
 def test_two_ranks_compare_whole_maps_as_one_does(ranks, monkeypatch):

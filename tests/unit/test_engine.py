@@ -173,7 +173,7 @@ def test_accumulated_batches_equal_one_large_batch(tiny: Path, tmp_path: Path) -
         part.image = part.image.double()
     whole = joined(parts)
     grads = []
-    for batches in ([whole], learner._with_counts(parts)):
+    for batches in ([whole], learner.with_counts(parts)):
         learner.optimizer.zero_grad(set_to_none=True)
         learner.backward.begin(len(batches))
         for batch in batches:

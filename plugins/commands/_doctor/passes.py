@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mtlkit.device import autocast, move
 from mtlkit.gradients import Reach
 from mtlkit.learner import Learner
-from mtlkit.structures import Batch, mean_counts
+from mtlkit.structures import Batch
 
 from .chart import Pair
 
@@ -66,7 +66,7 @@ def _gradients(learner: Learner, batches: Sequence[Batch]) -> dict[str, Grads]:
     named = {n: p for n, p in learner.objective.named_parameters() if p.requires_grad}
     found: dict[str, Grads] = {}
     learner.objective.train()
-    for batch in _counted(learner, batches):
+    for batch in learner.with_counts(batches):
         with _precision(learner):
             losses = learner.objective(move(batch, learner.placement.device))
         present = [t for t, x in losses.tasks.items() if t in losses.present and x.requires_grad]
@@ -83,13 +83,6 @@ def _gradients(learner: Learner, batches: Sequence[Batch]) -> dict[str, Grads]:
                     part = grad / len(batches)
                     sums[name] = sums[name] + part if name in sums else part
     return found
-
-
-def _counted(learner: Learner, batches: Sequence[Batch]) -> list[Batch]:
-    """Return the batches with the denominators of the whole step, as the engine counts them."""
-    counts = mean_counts([learner.objective.counts(batch) for batch in batches])
-    labelled = frozenset(name for name, c in counts.items() if bool(c.valid > 0))
-    return [replace(batch, counts=counts, labelled=labelled) for batch in batches]
 
 
 def _precision(learner: Learner) -> contextlib.AbstractContextManager[Any]:

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gradient_level import NAMES, balancer_of, gradients_of, part, problem, restored, state_of
+from fixtures.gradient_level import (
+    NAMES,
+    balancer_of,
+    gradients_of,
+    part,
+    problem,
+    restored,
+    state_of,
+)
 
 from mtlkit.errors import UsageError
 from mtlkit_plugins.weightings.db_mtl import DBMTL

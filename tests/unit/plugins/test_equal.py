@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loss_level import DTYPES, SCALES, run_without_values, scalars, weights
+from fixtures.loss_level import DTYPES, SCALES, run_without_values, scalars, weights
 
 from mtlkit_plugins.weightings.equal import Equal
 

@@ -4,7 +4,15 @@ import math
 
 import pytest
 import torch
-from loss_level import DTYPES, SCALES, is_unmoved, run_without_values, scalars, state, weights
+from fixtures.loss_level import (
+    DTYPES,
+    SCALES,
+    is_unmoved,
+    run_without_values,
+    scalars,
+    state,
+    weights,
+)
 
 from mtlkit_plugins.weightings.famo import Famo
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from loss_level import DTYPES, SCALES, run_without_values, scalars, weights
+from fixtures.loss_level import DTYPES, SCALES, run_without_values, scalars, weights
 
 from mtlkit_plugins.weightings.gls import Geometric
 

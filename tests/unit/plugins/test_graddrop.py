@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gradient_level import NAMES, balancer_of, gradients_of, part, problem, restored
+from fixtures.gradient_level import NAMES, balancer_of, gradients_of, part, problem, restored
 
 from mtlkit_plugins.weightings.graddrop import COLUMNS, GradDrop
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gradient_level import balancer_of, gradients_of, restored
+from fixtures.gradient_level import balancer_of, gradients_of, restored
 
 from mtlkit_plugins.weightings.gradnorm import GradNorm
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gradient_level import NAMES, balancer_of, direction, gradients_of, part, problem, restored
+from fixtures.gradient_level import (
+    NAMES,
+    balancer_of,
+    direction,
+    gradients_of,
+    part,
+    problem,
+    restored,
+)
 from pydantic import ValidationError
 
 from mtlkit_plugins.weightings.aligned_mtl import AlignedMTL

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from gradient_level import balancer_of, direction, gradients_of, part, problem, restored
+from fixtures.gradient_level import balancer_of, direction, gradients_of, part, problem, restored
 
 from mtlkit_plugins.weightings.imtl import IMTL
 from mtlkit_plugins.weightings.imtl_g import IMTLG

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 
 import pytest
 import torch
-from loss_level import DTYPES, is_unmoved, run_without_values, scalars, state, weights
-from pydantic import TypeAdapter
-from torch import nn
+from fixtures.loss_level import (
+    DTYPES,
+    ends_alike,
+    is_unmoved,
+    optimizer_of,
+    run_without_values,
+    scalars,
+    state,
+    step,
+    weights,
+)
 
-from mtlkit.optimization import OptimizerSection, build_optimizer
 from mtlkit_plugins.weightings.imtl_l import ImpartialLoss
 
 TASKS = ("a", "b", "c")
@@ -20,17 +26,6 @@ def built(**at):
     for name, value in at.items():
         balancer.log_scale[name].data.fill_(value)
     return balancer
-
-
-def optimizer_of(balancer, **fields):
-    section = TypeAdapter(OptimizerSection).validate_python(fields)
-    return build_optimizer(section, nn.Linear(1, 1), (nn.ModuleDict(), balancer))
-
-
-def step(balancer, optimizer, values):
-    optimizer.zero_grad()
-    balancer.total(scalars(values)).backward()
-    optimizer.step()
 
 
 def test_a_fresh_balancer_weighs_every_task_alike():
@@ -83,13 +78,7 @@ def test_the_scale_of_an_absent_task_does_not_move():
 
 def test_a_restored_balancer_takes_the_identical_next_step():
     balancer, restored = built(), built()
-    optimizers = [optimizer_of(x, type="adam", lr=0.1) for x in (balancer, restored)]
-    step(balancer, optimizers[0], {"a": 3.0, "b": 0.1})
-    restored.load_state_dict(state(balancer))
-    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
-    for x, optimizer in zip((balancer, restored), optimizers, strict=True):
-        step(x, optimizer, {"a": 1.5, "c": 0.7})
-    assert is_unmoved(restored, state(balancer))
+    assert ends_alike(balancer, restored, [{"a": 3.0, "b": 0.1}, {"a": 1.5, "c": 0.7}])
 
 
 def test_evaluation_moves_nothing():

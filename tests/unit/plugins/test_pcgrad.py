@@ -4,7 +4,15 @@ import itertools
 
 import pytest
 import torch
-from gradient_level import NAMES, balancer_of, direction, gradients_of, part, problem, restored
+from fixtures.gradient_level import (
+    NAMES,
+    balancer_of,
+    direction,
+    gradients_of,
+    part,
+    problem,
+    restored,
+)
 
 from mtlkit_plugins.weightings.pcgrad import PCGrad
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from loss_level import DTYPES, SCALES, is_unmoved, run_without_values, scalars, state
-from loss_level import weights as weights_now
+from fixtures.loss_level import DTYPES, SCALES, is_unmoved, run_without_values, scalars, state
+from fixtures.loss_level import weights as weights_now
 from pydantic import ValidationError
 
 from mtlkit_plugins.weightings.stch import SmoothTchebycheff

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradient_level import NAMES, balancer_of, part, problem, restored
+from fixtures.gradient_level import NAMES, balancer_of, part, problem, restored
 
 from mtlkit.document import parse_document
 from mtlkit.errors import RecipeError, UsageError

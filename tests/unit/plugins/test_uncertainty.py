@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 
 import pytest
 import torch
-from loss_level import DTYPES, is_unmoved, run_without_values, scalars, state, weights
-from pydantic import TypeAdapter
-from torch import nn
+from fixtures.loss_level import (
+    DTYPES,
+    ends_alike,
+    is_unmoved,
+    optimizer_of,
+    run_without_values,
+    scalars,
+    state,
+    step,
+    weights,
+)
 
-from mtlkit.optimization import OptimizerSection, build_optimizer
 from mtlkit_plugins.tasks.depth import Depth
 from mtlkit_plugins.tasks.segmentation import Segmentation
 from mtlkit_plugins.weightings.uncertainty import Uncertainty
@@ -25,17 +31,6 @@ FORMS = ["xtasc", "kendall", "kendall_typed"]
 
 def losses(**values):
     return {name: torch.tensor(value) for name, value in values.items()}
-
-
-def optimizer_of(balancer, **fields):
-    section = TypeAdapter(OptimizerSection).validate_python(fields)
-    return build_optimizer(section, nn.Linear(1, 1), (nn.ModuleDict(), balancer))
-
-
-def step(balancer, optimizer, values):
-    optimizer.zero_grad()
-    balancer.total(scalars(values)).backward()
-    optimizer.step()
 
 
 @pytest.mark.parametrize(
@@ -148,13 +143,9 @@ def test_momentum_does_not_carry_on_the_s_of_an_absent_task():
 
 def test_a_restored_balancer_takes_the_identical_next_step():
     balancer, restored = (Uncertainty().build_balancer(TASKS) for _ in range(2))
-    optimizers = [optimizer_of(x, type="adam", lr=0.1) for x in (balancer, restored)]
-    step(balancer, optimizers[0], {"depth": 3.0, "normals": 0.1})
-    restored.load_state_dict(state(balancer))
-    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
-    for x, optimizer in zip((balancer, restored), optimizers, strict=True):
-        step(x, optimizer, {"depth": 1.5, "segmentation": 0.7})
-    assert is_unmoved(restored, state(balancer))
+    assert ends_alike(
+        balancer, restored, [{"depth": 3.0, "normals": 0.1}, {"depth": 1.5, "segmentation": 0.7}]
+    )
 
 
 def test_evaluation_moves_nothing():
