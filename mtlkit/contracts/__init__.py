@@ -11,8 +11,8 @@ from mtlkit.contracts.gradient import (
     GradientBalancer,
     Gradients,
     GradientWeighting,
+    GramianWeighting,
     Place,
-    SolvedBalancer,
     Weights,
 )
 from mtlkit.contracts.plugin import Architecture, Dataset, Encoder, Plugin
@@ -34,9 +34,9 @@ __all__ = [
     "GradientBalancer",
     "GradientWeighting",
     "Gradients",
+    "GramianWeighting",
     "Place",
     "Plugin",
-    "SolvedBalancer",
     "Task",
     "Transfer",
     "Weighting",

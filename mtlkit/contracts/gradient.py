@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mtlkit.contracts.task import Task
 from mtlkit.contracts.weighting import Balancer, Weighting
 
 Place = Literal["shared", "trunk", "features", "last_shared", "decoder_entry"]
@@ -157,28 +158,32 @@ class GradientBalancer(Balancer):
         return Weights(*self.kept[:, self.index(tasks)])
 
 
-class SolvedBalancer(GradientBalancer):
-    """Weights that are a function of the Gram matrix alone.
+class GramianWeighting(GradientWeighting):
+    """Base of weightings whose weights are a function of the Gram matrix alone, without state."""
 
-    Args:
-        names: of all tasks.
-        at: where it looks.
-        every: steps between solutions.
-        solver: G, (T,T) float64, to weights, (T,) float64.
-    """
-
-    def __init__(
-        self, names: Sequence[str], at: Place, every: int, solver: Callable[[Tensor], Tensor]
-    ) -> None:
-        super().__init__(names, at, every)
-        self.solver = solver
-
-    def weights(self, gradients: Gradients) -> Tensor:
-        """Return the solver's weights, (T,), float64.
+    @abstractmethod
+    def weights(self, gramian: Tensor) -> Tensor:
+        """Return the weights of the rows, (T,), float64.
 
         Args:
-            gradients: of the present tasks.
+            gramian: G, inner products of the present tasks' gradients, (T,T), float64.
         """
+
+    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
+        """Return the module that solves; its state is the weights that are kept.
+
+        Args:
+            tasks: by name, in the recipe's order.
+        """
+        return _GramianBalancer(self, tuple(tasks))
+
+
+class _GramianBalancer(GradientBalancer):
+    def __init__(self, weighting: GramianWeighting, names: Sequence[str]) -> None:
+        super().__init__(names, weighting.at, weighting.every)
+        self.solver = weighting.weights
+
+    def weights(self, gradients: Gradients) -> Tensor:
         return self.solver(gradients.gramian)
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, Card, GradientWeighting, SolvedBalancer, Task, Weighting
+from mtlkit.contracts import Card, GramianWeighting, Weighting
 from mtlkit.hookspecs import hookimpl
 from mtlkit.solvers import aligned
 
 Preference = Literal["mean", "sum"]
 
 
-class AlignedMTL(GradientWeighting):
+class AlignedMTL(GramianWeighting):
     """The mean or sum of orthogonal gradients near the tasks', as long as J's least singular value.
 
     Parameters of one task get its plain gradient.
@@ -38,14 +37,6 @@ class AlignedMTL(GradientWeighting):
         "it the step, gets small. One backward pass of the shared part per task; `at: features` is "
         "cheap.",
     )
-
-    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
-        """Return the module that solves; it has no state but the weights that are kept.
-
-        Args:
-            tasks: by name, in the recipe's order.
-        """
-        return SolvedBalancer(tuple(tasks), self.at, self.every, self.weights)
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the weights of the rows, (T,), float64.

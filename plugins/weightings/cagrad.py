@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, Card, GradientWeighting, SolvedBalancer, Task, Weighting
+from mtlkit.contracts import Card, GramianWeighting, Weighting
 from mtlkit.hookspecs import hookimpl
 from mtlkit.solvers import conflict_averse
 
 Rescale = Literal["none", "one_plus_c_squared"]
 
 
-class CAGrad(GradientWeighting):
+class CAGrad(GramianWeighting):
     """d with ‖d − g_0‖ ≤ c·‖g_0‖ for which min_t g_t·d is largest, g_0 being the mean gradient.
 
     Parameters of one task get its plain gradient.
@@ -46,14 +45,6 @@ class CAGrad(GradientWeighting):
             "added for both; the update is the same",
         },
     )
-
-    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
-        """Return the module that solves; it has no state but the weights that are kept.
-
-        Args:
-            tasks: by name, in the recipe's order.
-        """
-        return SolvedBalancer(tuple(tasks), self.at, self.every, self.weights)
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the weights of the rows of d, those of the mean included, (T,), float64.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from mtlkit.contracts import Balancer, Card, GradientWeighting, SolvedBalancer, Task, Weighting
+from mtlkit.contracts import Card, GramianWeighting, Weighting
 from mtlkit.hookspecs import hookimpl
 from mtlkit.solvers import fair
 
 
-class FairGrad(GradientWeighting):
+class FairGrad(GramianWeighting):
     """Weights w > 0 with G·w = w^(−1/α): the progress g_t·d of the tasks is shared α-fairly.
 
     Parameters of one task get its plain gradient. Where gradients cancel there is no solution, and
@@ -39,14 +38,6 @@ class FairGrad(GradientWeighting):
             "copy may take the share of both",
         },
     )
-
-    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
-        """Return the module that solves; it has no state but the weights that are kept.
-
-        Args:
-            tasks: by name, in the recipe's order.
-        """
-        return SolvedBalancer(tuple(tasks), self.at, self.every, self.weights)
 
     def weights(self, gramian: Tensor) -> Tensor:
         """Return the weights of the rows, (T,), float64.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mtlkit.contracts import Balancer, Card, GradientWeighting, SolvedBalancer, Task, Weighting
+from torch import Tensor
+
+from mtlkit.contracts import Card, GramianWeighting, Weighting
 from mtlkit.hookspecs import hookimpl
 from mtlkit.solvers import impartial
 
 
-class IMTLG(GradientWeighting):
+class IMTLG(GramianWeighting):
     """Weights with sum 1 that make the projections of d on all g_t/‖g_t‖ equal; some may be < 0.
 
     Parameters of one task get its plain gradient.
@@ -31,13 +32,13 @@ class IMTLG(GradientWeighting):
         "`at: features` is cheap.",
     )
 
-    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
-        """Return the module that solves; it has no state but the weights that are kept.
+    def weights(self, gramian: Tensor) -> Tensor:
+        """Return the weights of the rows, (T,), float64.
 
         Args:
-            tasks: by name, in the recipe's order.
+            gramian: G, (T,T), float64.
         """
-        return SolvedBalancer(tuple(tasks), self.at, self.every, impartial)
+        return impartial(gramian)
 
     @property
     def as_maths(self) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from mtlkit.contracts import Balancer, Card, GradientWeighting, SolvedBalancer, Task, Weighting
+from torch import Tensor
+
+from mtlkit.contracts import Card, GramianWeighting, Weighting
 from mtlkit.hookspecs import hookimpl
 from mtlkit.solvers import min_norm
 
 
-class MGDA(GradientWeighting):
+class MGDA(GramianWeighting):
     """Weights α of the simplex for which Σ α_t·g_t is shortest: a direction that hurts no task.
 
     Parameters of one task get its plain gradient.
@@ -35,13 +36,13 @@ class MGDA(GradientWeighting):
         },
     )
 
-    def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:
-        """Return the module that solves; it has no state but the weights that are kept.
+    def weights(self, gramian: Tensor) -> Tensor:
+        """Return the weights of the rows, (T,), float64.
 
         Args:
-            tasks: by name, in the recipe's order.
+            gramian: G, (T,T), float64.
         """
-        return SolvedBalancer(tuple(tasks), self.at, self.every, min_norm)
+        return min_norm(gramian)
 
     @property
     def as_maths(self) -> str:
