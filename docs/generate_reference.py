@@ -207,6 +207,8 @@ def values_of(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
         return "map, see below" if inner == "see below" else f"map of names to {inner}"
     if "$ref" in schema or "discriminator" in schema or schema.get("type") == "object":
         return "see below"
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":

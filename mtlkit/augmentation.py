@@ -93,6 +93,8 @@ class Augmentation(BaseModel):
 
 def _floored(value: Tensor, size: tuple[int, int]) -> Tensor:
     """Return each pixel's source at ⌊i·source/n⌋, as `interpolate` takes it."""
+    if value.ndim < 2:
+        return value  # about the whole image
     planes = value.as_subclass(Tensor).reshape(1, -1, *value.shape[-2:])
     big = interpolate(planes, size=size, mode="nearest").reshape(*value.shape[:-2], *size)
     return big.as_subclass(type(value))

@@ -208,7 +208,7 @@ def notes_of(recipe: Recipe, samples: Samples) -> list[str]:
     return [
         f"task {name}: no training sample has its label; its direct loss is 0"
         for name, task in recipe.tasks.items()
-        if not given & set(task.reads)
+        if task.reads and not given & set(task.reads)
     ]
 
 

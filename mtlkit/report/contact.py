@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool2d
 from mtlkit.collate import Collate
 from mtlkit.contracts import Task
 from mtlkit.recipe import Recipe
+from mtlkit.report.captions import caption_legend, label_captions
 from mtlkit.report.colours import drawn
 from mtlkit.report.pictures import task_legend
 from mtlkit.report.sheet import (
@@ -80,7 +81,7 @@ def _groups(recipe: Recipe, look: Look, batch: Batch) -> Iterator[Group]:
     labels = {name: spec for name, spec in look.specs.items() if spec.is_label}
     left = dict(labels)
     for name, task in recipe.tasks.items():
-        if not task.vector and set(task.reads) <= labels.keys():
+        if task.reads and set(task.reads) <= labels.keys():
             left.pop(task.reads[0], None)
             yield _of_task(name, task, batch, labels[task.reads[0]])
     for name, spec in left.items():
@@ -91,6 +92,8 @@ def _of_task(name: str, task: Task, batch: Batch, spec: FieldSpec) -> Group:
     label, column = task.read(batch), "label of the task"
     if label is None:
         return _nothing(name, column, batch)
+    if task.vector:
+        return Group(name, {column: label_captions(label, spec)}, caption_legend(spec))
     value, valid = _filled(label, spec)
     pictures = as_bytes(task.render(value))
     return _group(name, column, pictures, valid, task_legend(task, value, spec))
@@ -100,6 +103,8 @@ def _by_kind(name: str, batch: Batch, spec: FieldSpec) -> Group:
     label, column = batch.labels.get(name), "no task reads it"
     if label is None:
         return _nothing(name, column, batch)
+    if label.valid.ndim == 1:  # of whole images
+        return Group(name, {column: label_captions(label, spec)}, caption_legend(spec))
     value, valid = _filled(label, spec)
     pictures, legend = drawn(value, spec)
     return _group(name, column, pictures, valid, legend)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import Task
 from mtlkit.device import autocast, move, seeded_draws
+from mtlkit.report.captions import caption_legend, captions, label_captions
 from mtlkit.report.sheet import (
     ARROW,
     INVALID,
@@ -26,7 +27,7 @@ from mtlkit.report.sheet import (
     words,
     write_sheet,
 )
-from mtlkit.structures import Batch, FieldSpec, Output
+from mtlkit.structures import Batch, FieldSpec, Label, Output
 from mtlkit.transforms import ClassMap
 from mtlkit.walk import spread
 
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Maps:
-    """Every map of one task that is shown: label, prediction and what edges transfer into it.
+    """All of one task that is shown: label, prediction and what edges transfer into it.
 
     Args:
         titles: one per column, the label first.
         values: one per column, label or pseudo-label values of K samples.
-        valid: where the label counts, (K,1,H,W), bool.
+        valid: where the label counts, bool, (K,1,H,W) for maps, (K,) for vectors.
     """
 
     titles: list[str]
@@ -52,8 +53,8 @@ class Maps:
 def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Path | None:
     """Draw samples of a split beside their labels, predictions and transferred predictions.
 
-    The samples lie evenly over the split. All maps of a task share one scale. Neither the mode of
-    the model nor any random generator is changed.
+    The samples lie evenly over the split. All maps of a task share one scale; what a task says of
+    a whole image is written. Neither the mode of the model nor any random generator is changed.
 
     Args:
         run: gives model, data and placement.
@@ -62,12 +63,12 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
         split: "val" or "train".
 
     Returns:
-        `path`; None where there is nothing to draw: no sample, or no evaluated task with maps.
+        `path`; None where there is nothing to draw: no sample, or no evaluated task.
 
     Raises:
         MissingError: the file cannot be written.
     """
-    tasks = {n: t for n, t in run.recipe.tasks.items() if t.evaluate and not t.vector}
+    tasks = {n: t for n, t in run.recipe.tasks.items() if t.evaluate}
     chosen = spread(run.loader(split)[1].count, count)
     if not chosen or not tasks:
         return None
@@ -76,8 +77,8 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
     if read is None:
         return None
     numbers, image, maps = read
-    offers = run.recipe.offers
-    groups = [_group(n, task, maps[n], offers[task.reads[0]]) for n, task in tasks.items()]
+    specs = {name: spec_of(task, run.recipe.offers) for name, task in tasks.items()}
+    groups = [_group(name, task, maps[name], specs[name]) for name, task in tasks.items()]
     sheet = draw_sheet([Group("", {"image": as_bytes(image)}, []), *groups], numbers)
     write_sheet(sheet, path)
     return path
@@ -124,16 +125,22 @@ def _maps(name: str, task: Task, batch: Batch, output: Output) -> Maps:
     into = {key: x for key, x in output.transfers.items() if key[-2] == name}
     titles = [f" {ARROW} ".join(key[:-1]) + f" ({key[-1]})" for key in into]
     raw = [output.predictions[name], *into.values()]
-    shown = [thinned(task.as_label(prediction.float())) for prediction in raw]
+    shown = [_small(task, task.as_label(prediction.float())) for prediction in raw]
     prediction, label = shown[0], task.read(batch)
     if label is None:
-        valid = torch.zeros(len(prediction), 1, *prediction.shape[-2:], dtype=torch.bool)
+        size = () if task.vector else (1, *prediction.shape[-2:])
+        valid = torch.zeros(len(prediction), *size, dtype=torch.bool)
         value = prediction
     else:
-        valid, value = thinned(label.valid), thinned(label.value)
+        valid, value = _small(task, label.valid), _small(task, label.value)
         # an invalid pixel holds a filler, which must not stretch the colour scale
-        value = torch.where(valid if value.ndim == 4 else valid[:, 0], value, prediction)
+        if not task.vector:
+            value = torch.where(valid if value.ndim == 4 else valid[:, 0], value, prediction)
     return Maps(["label", "prediction", *titles], [value, *shown], valid)
+
+
+def _small(task: Task, value: Tensor) -> Tensor:
+    return value.detach().cpu() if task.vector else thinned(value)
 
 
 def _joined(parts: Sequence[Maps]) -> Maps:
@@ -141,7 +148,21 @@ def _joined(parts: Sequence[Maps]) -> Maps:
     return Maps(parts[0].titles, values, torch.cat([part.valid for part in parts]))
 
 
+def spec_of(task: Task, offers: Mapping[str, FieldSpec]) -> FieldSpec:
+    """Return what is known of a task's label; of one that reads none, that it is a tensor.
+
+    Args:
+        task: any.
+        offers: of the data.
+    """
+    return offers[task.reads[0]] if task.reads else FieldSpec(Tensor, channels=task.channels)
+
+
 def _group(name: str, task: Task, maps: Maps, spec: FieldSpec) -> Group:
+    if task.vector:
+        texts = [captions(value, spec) for value in maps.values]
+        texts[0] = label_captions(Label(maps.values[0], maps.valid), spec)
+        return Group(name, dict(zip(maps.titles, texts, strict=True)), caption_legend(spec))
     together = torch.cat(maps.values)  # one call: one scale
     pictures = list(as_bytes(task.render(together)).chunk(len(maps.values)))
     pictures[0] = torch.where(maps.valid, pictures[0], INVALID)

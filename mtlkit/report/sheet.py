@@ -17,6 +17,7 @@ from mtlkit.files import beside
 LEAST_WIDTH, MOST_WIDTH = 256, 512
 INVALID = 24  # grey level where a label counts for nothing; darker than any class's grey
 PAPER, INK = "white", (32, 32, 32)
+FRAME = (208, 208, 208)  # around captions
 TEXT_SIZE, TITLE_SIZE = 16, 22
 LINE = 1.4  # height of a line over the size of its letters
 GAP, GROUP_GAP, MARGIN = 6, 24, 16
@@ -45,12 +46,12 @@ class Group:
 
     Args:
         title: above all of them; may be empty.
-        columns: title to pictures, (K,3,H,W), uint8.
+        columns: title to pictures, (K,3,H,W), uint8, or to K captions.
         legend: what stands below.
     """
 
     title: str
-    columns: dict[str, Tensor]
+    columns: dict[str, Tensor | list[str]]
     legend: list[Item]
 
 
@@ -61,7 +62,9 @@ def draw_sheet(groups: Sequence[Group], numbers: Sequence[int]) -> Image.Image:
         groups: the first has a column "image", which gives the size of the tiles.
         numbers: of the samples.
     """
-    height, width = groups[0].columns["image"].shape[-2:]
+    image = groups[0].columns["image"]
+    assert isinstance(image, Tensor)  # as the docstring asks
+    height, width = image.shape[-2:]
     factor = -(-LEAST_WIDTH // width)
     tile = (width * factor, height * factor)
     heads = {title: wrapped(words(title), tile[0]) for g in groups for title in g.columns}
@@ -79,9 +82,12 @@ def draw_sheet(groups: Sequence[Group], numbers: Sequence[int]) -> Image.Image:
     for group, foot in zip(groups, feet, strict=True):
         _draw_title(draw, (left, MARGIN), group.title, _group_width(group, tile[0]))
         _draw_lines(draw, (left, bottom), foot)
-        for title, pictures in group.columns.items():
+        for title, column in group.columns.items():
             _draw_lines(draw, (left, top - GAP - _height(heads[title])), heads[title])
-            _paste_column(sheet, (left, top), pictures, tile)
+            if isinstance(column, Tensor):
+                _paste_column(sheet, (left, top), column, tile)
+            else:
+                _write_column(draw, (left, top), column, tile)
             left += tile[0] + GAP
         left += GROUP_GAP - GAP
     return sheet
@@ -161,12 +167,18 @@ def wrapped(items: Sequence[Item], width: int) -> list[list[Item]]:
 
 def _draw_title(draw: ImageDraw.ImageDraw, place: tuple[int, int], title: str, width: int) -> None:
     """Draw a title, in smaller letters where it would reach into the next group."""
-    size = TITLE_SIZE
-    while size > TEXT_SIZE - 2 * TITLE_STEP and _font(size).getlength(title) > width:
-        size -= TITLE_STEP
-    while _font(size).getlength(title) > width and len(title) > len(CUT):
-        title = title[: -len(CUT) - 1] + CUT
+    title, size = _fitted(title, width)
     draw.text((place[0], place[1] + TITLE_SIZE - size), title, INK, _font(size))
+
+
+def _fitted(text: str, width: int) -> tuple[str, int]:
+    """Return a text, cut if need be, and the size of its letters."""
+    size = TITLE_SIZE
+    while size > TEXT_SIZE - 2 * TITLE_STEP and _font(size).getlength(text) > width:
+        size -= TITLE_STEP
+    while _font(size).getlength(text) > width and len(text) > len(CUT):
+        text = text[: -len(CUT) - 1] + CUT
+    return text, size
 
 
 def _group_width(group: Group, tile_width: int) -> int:
@@ -179,6 +191,22 @@ def _paste_column(
     for row, picture in enumerate(pictures.permute(0, 2, 3, 1).contiguous()):
         enlarged = Image.fromarray(picture.numpy()).resize(tile, Image.Resampling.NEAREST)
         sheet.paste(enlarged, (place[0], place[1] + row * (tile[1] + GAP)))
+
+
+def _write_column(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    captions: Sequence[str],
+    tile: tuple[int, int],
+) -> None:
+    """Write each caption in the middle of a framed tile."""
+    left, top = place
+    for text in captions:
+        draw.rectangle((left, top, left + tile[0] - 1, top + tile[1] - 1), outline=FRAME)
+        fitting, size = _fitted(text, tile[0] - 2 * GAP)
+        middle = (left + tile[0] / 2, top + tile[1] / 2)
+        draw.text(middle, fitting, INK, _font(size), anchor="mm")
+        top += tile[1] + GAP
 
 
 @cache

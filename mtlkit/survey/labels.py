@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlkit.camera import Intrinsics
 from mtlkit.geometry import points
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import VOID, ClassMap, EdgeMap, LabelKind, NormalMap
+from mtlkit.transforms import VOID, ClassMap, EdgeMap, ImageClass, LabelKind, NormalMap
 
 UNIT_TOLERANCE = 0.02  # of a normal's length; 8-bit files round each part by up to 0.004
 _DROPPED = 12  # lowest bits of a float32 that quantiles ignore: 11 bits of its fraction are left
@@ -41,7 +41,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Valid pixels of each class, (C,), int64."""
+    """Valid pixels, or images, of each class, (C,), int64."""
 
     counts: NDArray[np.int64]
 
@@ -50,7 +50,7 @@ class ClassCounts:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Shares of the valid pixels, (C,), which add up to 1; 0 where nothing is valid."""
+        """Shares of what is valid, (C,), which add up to 1; 0 where nothing is valid."""
         shares: NDArray[np.float64] = self.counts / max(1, self.counts.sum())
         return shares
 
@@ -180,7 +180,7 @@ def unknown_ids(label: Tensor, spec: FieldSpec) -> list[int]:
         label: of any kind.
         spec: of the label.
     """
-    if not isinstance(label, ClassMap) or not spec.classes:
+    if not isinstance(label, ClassMap | ImageClass) or not spec.classes:
         return []
     ids = label.as_subclass(Tensor)
     found: list[int] = ids[(ids >= len(spec.classes)) & (ids != VOID)].unique().tolist()
@@ -190,8 +190,8 @@ def unknown_ids(label: Tensor, spec: FieldSpec) -> list[int]:
 def _values(
     label: Tensor, spec: FieldSpec, value: Tensor, valid: Tensor, camera: Tensor | None
 ) -> ClassCounts | Distribution | NormalCounts | EdgeCounts | None:
-    if isinstance(label, ClassMap):
-        ids = value[valid[0]].numpy()
+    if isinstance(label, ClassMap | ImageClass):
+        ids = value[valid.reshape(value.shape)].numpy()
         return ClassCounts(np.bincount(ids, minlength=len(spec.classes) or VOID).astype(np.int64))
     if isinstance(label, NormalMap):
         return _normals(value, valid[0], camera)

@@ -17,7 +17,7 @@ from mtlkit.contracts import Dataset
 from mtlkit.contracts.plugin import Side
 from mtlkit.hookspecs import hookimpl
 from mtlkit.structures import FieldSpec
-from mtlkit.transforms import ClassMap, DisparityMap
+from mtlkit.transforms import ClassMap, DisparityMap, ImageClass
 
 from ._cityscapes_labels import Classes, class_names, label_to_class, train_to_label
 from ._derived import DEPTH_AT_ONE, offered, scalar
@@ -28,6 +28,7 @@ from ._scenes.render import Frame
 from ._scenes.scene import BASELINE_M
 from ._scenes.split import RenderedSplit, Renderer, split_seeds
 from ._scenes.street import street
+from ._scenes.weather import WEATHER, weather
 
 Scenes = Annotated[int, Field(ge=1, le=MOST_SCENES)]
 
@@ -39,8 +40,9 @@ class Streets(Dataset):
 
     Depth is what `cityscapes` would read had the scene been written to its files at this size:
     disparity in pixels at a width of 2048, over 256. Normals and edges are exact; `boundary` has
-    the borders of things, creases and occlusions. Train and val share no scene: the seeds of the
-    first are even, those of the second odd.
+    the borders of things, creases and occlusions. `weather` is a class per image, the light that
+    the scene is drawn with: clear, hazy (from 0.007 per metre on) or overcast. Train and val share
+    no scene: the seeds of the first are even, those of the second odd.
     """
 
     type: Literal["streets"] = "streets"
@@ -59,10 +61,13 @@ class Streets(Dataset):
 
     @property
     def offers(self) -> Mapping[str, FieldSpec]:
-        """Segmentation, depth, normals, boundary and the camera."""
+        """Segmentation, depth, normals, boundary, weather and the camera."""
         disparity = FieldSpec(DisparityMap, unit="disparity/256")
         fields = offered(class_names(self.classes), disparity)
-        return fields | {"depth_at_one": DEPTH_AT_ONE}
+        return fields | {
+            "weather": FieldSpec(ImageClass, classes=WEATHER),
+            "depth_at_one": DEPTH_AT_ONE,
+        }
 
     def build_split(self, split: str, wants: frozenset[str]) -> TorchDataset[dict[str, Tensor]]:
         """Return scenes, rendered when asked for.
@@ -79,6 +84,7 @@ class Streets(Dataset):
             "depth": _disparity_map,
             "normals": normal_map,
             "boundary": edge_map,
+            "weather": weather,
             "camera": intrinsics,
             "depth_at_one": _depth_at_one,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -49,14 +49,20 @@ class _TransferEdge(Edge):
         if side >> stages < 1:
             message = f"{stages} widths halve {side} pixels {stages} times, to less than one. "
             yield message + f"Write {max(1, side.bit_length() - 1)} widths at most"
-        # an end that is no task's name, such as "all", stands for any of them
-        named = set(self.hops) if set(self.hops) <= set(recipe.tasks) else set(recipe.tasks)
-        for name, task in recipe.tasks.items():
-            if name in named and task.vector:
-                message = (
-                    f"{self.type_name()} transfers maps, and task {name!r} predicts a vector. "
-                )
-                yield message + "Name other ends"
+        yield from self._vector_problems(recipe)
+
+    def _vector_problems(self, recipe: Recipe) -> Iterator[str]:
+        """Yield which end predicts one vector per image, and which tasks can stand there."""
+        maps = [name for name, task in recipe.tasks.items() if not task.vector]
+        for key, end in (("from", self.hops[0]), ("to", self.hops[-1])):
+            # an end that is no task's name, such as "all", stands for any of them
+            meant = [end] if end in recipe.tasks else list(recipe.tasks)
+            for name in meant:
+                if recipe.tasks[name].vector:
+                    message = f"{self.type_name()} transfers maps, and task {name!r} "
+                    message += f"(`{key}: {end}`) predicts one vector per image. "
+                    cure = f"Write a task with maps there: {', '.join(maps)}"
+                    yield message + (cure if maps else "Remove the edge")
 
 
 class CrossTaskConsistency(_TransferEdge):

@@ -51,6 +51,7 @@ LAYERS = [  # a module imports only from its own layer or the ones before it
     },
     {"order", "shelf", "samples", "collate", "data", "walk", "keeping"},
     {"evaluation", "check", "parallel", "learner", "survey"},
+    {"testing"},
     {"engine"},
     {"report"},
     {"listing", "actions"},

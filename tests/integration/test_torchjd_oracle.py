@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.jacobians import normal
-from fixtures.updates import Problem, fresh, make_step, update
 from torch import Tensor
 
 import mtlkit
 from mtlkit.contracts import Balancer
+from mtlkit.testing.jacobians import normal
+from mtlkit.testing.updates import Problem, fresh, make_step, update
 
 theirs = pytest.importorskip(
     "torchjd.aggregation", reason="needs torchjd: pip install 'mtlkit[torchjd]'"

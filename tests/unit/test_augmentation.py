@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional
 
 from mtlkit.augmentation import Augmentation
 from mtlkit.camera import Intrinsics
-from mtlkit.transforms import ClassMap, DepthMap, DisparityMap, NormalMap
+from mtlkit.transforms import ClassMap, DepthMap, DisparityMap, ImageClass, NormalMap
 
 SIZES = st.tuples(st.integers(6, 20), st.integers(6, 20))
 SCALES = st.lists(st.floats(1, 4), min_size=1, max_size=3).map(tuple)
@@ -204,3 +204,10 @@ def test_an_image_of_whole_numbers_is_rounded_and_keeps_its_type():
     image = tv_tensors.Image(torch.full((3, 8, 12), 201, dtype=torch.uint8))
     after = Augmentation(scale_crop=(1.2,))({"image": image})["image"]
     assert after.dtype == torch.uint8 and (after == 201).all()
+
+
+@pytest.mark.parametrize("sampling", ["centred", "official"])
+def test_the_class_of_an_image_survives_every_step(sampling):
+    augment = Augmentation(flip=1, scale_crop=(1.5,), rotate=30, sampling=sampling)
+    after = augment({**flat_sample(), "weather": ImageClass(2)})["weather"]
+    assert type(after) is ImageClass and after.shape == () and int(after) == 2

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from fixtures.jacobians import ZOO, cancelling, in_turn, normal, units
 from torch import Tensor
 
 from mtlkit.solvers import (
@@ -22,6 +21,7 @@ from mtlkit.solvers import (
     upgrad,
 )
 from mtlkit.solvers.quadratic import minimise
+from mtlkit.testing.jacobians import ZOO, cancelling, in_turn, normal, units
 
 EXACT = 1e-9
 SOLVERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {  # and how d grows with J

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fixtures.jacobians import ZOO, in_turn, normal
 from torch import Tensor
 
 from mtlkit.solvers import gradvac, pcgrad
+from mtlkit.testing.jacobians import ZOO, in_turn, normal
 
 EXACT = 1e-9
 each = pytest.mark.parametrize("jacobian", ZOO.values(), ids=ZOO.keys())

@@ -19,7 +19,15 @@ from torchvision.transforms.v2 import functional
 
 from mtlkit.errors import UsageError
 from mtlkit.geometry import metres
-from mtlkit.transforms import ClassMap, DepthMap, DisparityMap, EdgeMap, LabelKind, NormalMap
+from mtlkit.transforms import (
+    ClassMap,
+    DepthMap,
+    DisparityMap,
+    EdgeMap,
+    ImageClass,
+    LabelKind,
+    NormalMap,
+)
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 BY_NAME = {kind.__name__: kind for kind in KINDS}
@@ -305,5 +313,60 @@ def test_a_transform_without_a_rule_is_refused_with_a_cure(kind, transform):
 @EVERY_KIND
 def test_copies_of_a_map_are_of_its_kind(kind):
     before = random_map(kind, (4, 6), 0)
+    for same in (before.clone(), copy.deepcopy(before), pickle.loads(pickle.dumps(before))):
+        assert_same_map(same, before)
+
+
+TORCHVISION = [
+    v2.RandomHorizontalFlip(1),
+    v2.RandomVerticalFlip(1),
+    v2.RandomCrop((12, 20), pad_if_needed=True, fill=3),
+    v2.CenterCrop(5),
+    v2.RandomResizedCrop((20, 20)),
+    v2.RandomRotation(45, expand=True, fill=5),
+    v2.Pad(2),
+    v2.Resize((24, 36)),
+    v2.RandomAffine(10),
+    v2.RandomPerspective(p=1),
+    v2.ElasticTransform(sigma=0.5),
+    v2.ColorJitter(0.5),
+]
+
+
+@pytest.mark.parametrize("transform", TORCHVISION, ids=lambda transform: type(transform).__name__)
+def test_no_transform_changes_the_class_of_an_image(transform):
+    before = ImageClass(3)
+    image, after = transform(tv_tensors.Image(torch.rand(3, 8, 12)), before)
+    assert image.ndim == 3
+    assert_same_map(after, before)
+
+
+def test_no_function_of_torchvision_changes_the_class_of_an_image():
+    before = ImageClass(3)
+    for after in (
+        functional.horizontal_flip(before),
+        functional.vertical_flip(before),
+        functional.crop(before, 0, 0, 2, 2),
+        functional.center_crop(before, [2, 2]),
+        functional.pad(before, [1, 1]),
+        functional.resize(before, [4, 4]),
+        functional.resized_crop(before, 0, 0, 2, 2, [4, 4]),
+        functional.rotate(before, 30),
+        before.zoomed(2.0),
+    ):
+        assert_same_map(after, before)
+
+
+def test_the_class_of_an_image_is_a_number_and_void_is_none():
+    value, valid = ImageClass(3).to_label()
+    assert type(value) is type(valid) is Tensor and value.shape == valid.shape == ()
+    assert (int(value), value.dtype, bool(valid)) == (3, torch.int64, True)
+    blank = ImageClass.blank(1, (8, 12))
+    assert isinstance(blank, LabelKind) and (blank.shape, blank.dtype) == ((), torch.uint8)
+    assert [int(x) for x in blank.to_label()] == [0, 0]
+
+
+def test_copies_of_the_class_of_an_image_are_of_its_kind():
+    before = ImageClass(3)
     for same in (before.clone(), copy.deepcopy(before), pickle.loads(pickle.dumps(before))):
         assert_same_map(same, before)

@@ -43,6 +43,7 @@ class Frame:
         disparity: (H,W), pixels at this width, for a baseline of 0.209 m; 0 where no ray hits.
         edges: (H,W), 1 at borders of things, creases and occlusions, else 0.
         intrinsics: (3,3), pixels; pixel centres have integer coordinates.
+        light: what lit the scene.
     """
 
     rgb: Floats
@@ -53,6 +54,7 @@ class Frame:
     disparity: Floats
     edges: NDArray[np.uint8]
     intrinsics: Floats
+    light: Light
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -258,4 +260,5 @@ def _frame(scene: Scene, surface: _Surface, rgb: Floats, axes: Floats) -> Frame:
         disparity=disparity,
         edges=find_edges(depth, normals, classes, instances),
         intrinsics=intrinsics,
+        light=scene.light,
     )

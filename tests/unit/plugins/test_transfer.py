@@ -151,5 +151,10 @@ def test_vector_tasks_are_refused_by_name_and_behind_all(edge):
     recipe = SimpleNamespace(tasks=tasks, size=(32, 64))
     for target in ("count", "all"):
         (message,) = edge(source="depth", target=target).problems(recipe)
-        assert "'count'" in message
+        assert f"task 'count' (`to: {target}`) predicts one vector per image" in message
+        assert message.endswith("Write a task with maps there: depth, segmentation")
+    (message,) = edge(source="count", target="depth").problems(recipe)
+    assert "`from: count`" in message
+    both = list(edge(source="all", target="all").problems(recipe))
+    assert [("`from: all`" in text, "`to: all`" in text) for text in both] == [(1, 0), (0, 1)]
     assert not list(edge(source="depth", target="segmentation").problems(recipe))

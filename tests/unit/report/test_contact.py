@@ -181,3 +181,24 @@ def test_a_thin_edge_is_not_lost_when_a_map_is_thinned() -> None:
     filled, _ = _filled(Label(value, torch.ones_like(value, dtype=torch.bool)), FieldSpec(EdgeMap))
     assert filled.shape == (1, 1, 1, 512)
     assert (filled == 1).all()
+
+
+def test_labels_of_whole_images_are_written_and_tasks_without_labels_left_out(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tasks = {
+        "weather": {"type": "classification", "classes": 3},
+        "image": {"type": "reconstruction"},
+    }
+    sizes = []
+    for number, chosen in enumerate((tasks, {"image": tasks["image"]})):
+        recipe = mtlkit.load_recipe(tiny, {"tasks": dict(chosen), "edges": []})
+        (data,) = recipe.sets
+        split = data.build_split("train", frozenset({"weather"}))
+        look = Look(data, "train", split, {"weather": "weather"}, range(6))
+        (survey,) = summed([look], walked(Visits([look]), 1))
+        path = draw_contact_sheet(recipe, [survey], tmp_path / f"{number}.png")
+        assert path is not None
+        with Image.open(path) as sheet:
+            sizes.append(sheet.width)
+    assert sizes[0] == sizes[1]  # image and weather, once a task's and once no task's

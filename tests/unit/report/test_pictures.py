@@ -7,10 +7,22 @@ from PIL import Image
 
 from mtlkit import Run, load_recipe
 from mtlkit.errors import MissingError
-from mtlkit.report.pictures import Maps, _group, draw_predictions
-from mtlkit.report.sheet import GAP, INVALID, Item, wrapped
-from mtlkit.structures import FieldSpec
-from mtlkit.transforms import ClassMap, DisparityMap
+from mtlkit.report.captions import captions, label_captions
+from mtlkit.report.pictures import Maps, _group, draw_predictions, spec_of
+from mtlkit.report.sheet import (
+    GAP,
+    GROUP_GAP,
+    INVALID,
+    NUMBER_WIDTH,
+    Group,
+    Item,
+    draw_sheet,
+    wrapped,
+)
+from mtlkit.structures import FieldSpec, Label
+from mtlkit.transforms import ClassMap, DisparityMap, ImageClass
+from mtlkit_plugins.tasks.classification import Classification
+from mtlkit_plugins.tasks.reconstruction import Reconstruction
 
 RECIPE = """
 data: {type: streets, size: [32, 64], train: 2, val: 2}
@@ -130,6 +142,74 @@ def test_classes_are_named_in_the_colours_of_the_map(run):
     key = [item for item in group.legend if item.colour]
     assert [item.text for item in key] == list("abcdefg")
     assert [list(item.colour) for item in key] == group.columns["label"][0, :, 0].T.tolist()
+
+
+WEATHER = FieldSpec(ImageClass, classes=("clear", "hazy", "overcast"))
+
+
+def test_what_is_said_of_a_whole_image_is_written_by_name():
+    ids, valid = torch.tensor([2, 0]), torch.tensor([True, False])
+    maps = Maps(["label", "prediction"], [ids, torch.tensor([1, 1])], valid)
+    group = _group("weather", Classification(classes=3), maps, WEATHER)
+    assert group.columns == {"label": ["overcast", "no label"], "prediction": ["hazy", "hazy"]}
+    assert " ".join(item.text for item in group.legend) == "one of clear, hazy, overcast"
+
+
+def test_numbers_of_a_whole_image_are_written_with_their_unit():
+    values, metres = torch.tensor([[1.0, 2.5], [0.125, 3.0]]), FieldSpec(torch.Tensor, unit="m")
+    assert captions(values, metres) == ["1 2.5 m", "0.125 3 m"]
+    assert captions(values[:, 0], FieldSpec(torch.Tensor)) == ["1", "0.125"]
+    label = Label(values, torch.tensor([False, True]))
+    assert label_captions(label, metres) == ["no label", "0.125 3 m"]
+    assert captions(torch.tensor([0, 4]), WEATHER) == ["clear", "4"]  # an id without a name
+
+
+def drawn_by(captions):
+    """Return which rows and columns of pixels the captions of two samples of 32×64 change."""
+    image = Group("", {"image": torch.zeros(2, 3, 32, 64, dtype=torch.uint8)}, [])
+    with_words, without = (
+        np.array(draw_sheet([image, Group("", {"label": texts}, [])], [0, 1]))
+        for texts in (captions, ["", ""])
+    )
+    return (with_words != without).any(2).nonzero()
+
+
+@pytest.mark.parametrize("text", ["hazy", "long " * 40])
+def test_a_caption_stands_in_the_middle_of_its_tile(text):
+    left, tile = NUMBER_WIDTH + 256 + GROUP_GAP, 128 + GAP
+    rows, columns = drawn_by([text, ""])
+    assert left < columns.min() and columns.max() < left + 256
+    assert abs(columns.min() + columns.max() - 2 * left - 256) < 12
+    below, _ = drawn_by(["", text])
+    assert rows.max() - rows.min() < 24 and below.min() - rows.min() == tile
+
+
+def test_a_run_with_vectors_and_without_labels_is_drawn(recipe_file, tmp_path):
+    tasks = {
+        "weather": {"type": "classification", "classes": 3},
+        "image": {"type": "reconstruction"},
+    }
+    recipe = load_recipe(recipe_file, {"tasks": tasks, "edges": []})
+    path = draw_predictions(Run(recipe, out=tmp_path), tmp_path / "grid.png", 2)
+    with Image.open(path) as picture:
+        assert picture.width > 5 * (256 + GAP)
+    assert spec_of(recipe.tasks["weather"], recipe.offers).classes == WEATHER.classes
+    assert spec_of(Reconstruction(), recipe.offers) == FieldSpec(torch.Tensor, channels=3)
+
+
+def test_a_vector_that_no_image_has_a_label_of_is_drawn_without_one(recipe_file, tmp_path):
+    tasks = {"weather": {"type": "classification", "classes": 3}, "depth": {}}
+    run = Run(load_recipe(recipe_file, {"tasks": tasks, "edges": []}), out=tmp_path)
+    hidden = {
+        "tasks": tasks,
+        "edges": [],
+        "data.labels_per_image": {"mode": "random_share", "share": 0},
+    }
+    none = Run(load_recipe(recipe_file, hidden), out=tmp_path)
+    paths = [
+        draw_predictions(r, tmp_path / f"{i}.png", 2, "train") for i, r in enumerate((run, none))
+    ]
+    assert paths[0].read_bytes() != paths[1].read_bytes()
 
 
 def test_text_is_broken_between_words_and_a_key_begins_a_line():

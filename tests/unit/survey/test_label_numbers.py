@@ -13,7 +13,15 @@ from mtlkit.camera import Intrinsics
 from mtlkit.structures import FieldSpec
 from mtlkit.survey import ClassCounts, Coverage, Distribution, EdgeCounts, NormalCounts
 from mtlkit.survey.labels import LabelNumbers, measured, unknown_ids
-from mtlkit.transforms import VOID, ClassMap, DepthMap, DisparityMap, EdgeMap, NormalMap
+from mtlkit.transforms import (
+    VOID,
+    ClassMap,
+    DepthMap,
+    DisparityMap,
+    EdgeMap,
+    ImageClass,
+    NormalMap,
+)
 
 CLASSES = FieldSpec(ClassMap, classes=tuple("abcdefg"))
 DEPTH = FieldSpec(DepthMap, unit="m")
@@ -108,3 +116,13 @@ def test_ids_that_have_no_name_are_found() -> None:
     assert unknown_ids(label, CLASSES) == [7, 200]
     assert unknown_ids(label, FieldSpec(ClassMap)) == []
     assert unknown_ids(DepthMap(torch.ones(1, 2, 2)), DEPTH) == []
+
+
+def test_classes_of_images_are_counted_by_image_and_unknown_ones_told() -> None:
+    spec = FieldSpec(ImageClass, classes=("clear", "hazy"))
+    numbers = summed([measured(ImageClass(i), spec, None) for i in (1, 1, VOID, 0)])
+    assert isinstance(numbers.values, ClassCounts)
+    assert numbers.values.counts.tolist() == [1, 2]
+    assert numbers.coverage == Coverage(images=3, valid=3, total=4)
+    assert unknown_ids(ImageClass(2), spec) == [2]
+    assert unknown_ids(ImageClass(VOID), spec) == []

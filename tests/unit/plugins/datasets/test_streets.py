@@ -9,7 +9,7 @@ from mtlkit.augmentation import Augmentation
 from mtlkit.camera import Intrinsics
 from mtlkit.errors import UsageError
 from mtlkit.geometry import metres, normals_from_depth, points
-from mtlkit.transforms import ClassMap, DisparityMap, EdgeMap, NormalMap
+from mtlkit.transforms import ClassMap, DisparityMap, EdgeMap, ImageClass, NormalMap
 from mtlkit_plugins.datasets._cityscapes_labels import label_to_class, train_to_label
 from mtlkit_plugins.datasets._scenes.classes import StreetClass
 from mtlkit_plugins.datasets._scenes.disparity import full_disparity
@@ -178,3 +178,25 @@ def test_points_of_neighbours_on_the_ground_lie_across_its_normal():
     derived = normals_from_depth(depth, sample["camera"]).as_subclass(torch.Tensor)
     cosine = (derived * sample["normals"].as_subclass(torch.Tensor)).sum(0)
     assert (cosine[cosine.isfinite()] > 0.99).float().mean() > 0.7  # all but edges and round things
+
+
+def weather_of(light):
+    """Return the name of the weather by what a street's light is drawn from."""
+    return "overcast" if light.strength == 0 else "hazy" if light.fog >= 0.007 else "clear"
+
+
+def test_the_weather_is_that_of_the_light_that_the_scene_is_drawn_with():
+    data = Streets(size=(4, 8), train=30, val=1)
+    names = data.offers["weather"].classes
+    found = []
+    for index, sample in enumerate(data.build_split("train", frozenset({"weather"}))):
+        assert isinstance(sample["weather"], ImageClass) and sample["weather"].shape == ()
+        found.append(names[int(sample["weather"])])
+        assert found[-1] == weather_of(street(2 * index).light)
+    assert set(found) == set(names) == {"clear", "hazy", "overcast"}
+
+
+def test_no_weather_is_rare():
+    found = [weather_of(street(seed).light) for seed in range(200)]
+    shares = {name: found.count(name) / 200 for name in set(found)}
+    assert shares == pytest.approx({"clear": 0.4, "hazy": 0.4, "overcast": 0.2}, abs=0.06)

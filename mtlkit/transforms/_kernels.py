@@ -1,153 +1,29 @@
-"""Label kinds: what is valid in them, and what each transform of an image does to their values.
-
-Every kind is a `tv_tensors.Mask` with kernels of its own, so that the transforms of torchvision
-(v2, functions and classes) treat it right: flips, crop, resize, resized_crop, pad and rotate. What
-has no rule (affine, perspective, elastic) is refused rather than done wrong. Pixels that come from
-outside the image are invalid, whatever `fill` is asked for.
-"""
+"""What each transform of torchvision does to the label kinds; importing it registers that."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from mtlkit.errors import UsageError
-
-VOID = 255
-"""The value of class and edge maps that counts for nothing."""
+from mtlkit.transforms._kinds import (
+    VOID,
+    ClassMap,
+    DepthMap,
+    DisparityMap,
+    EdgeMap,
+    ImageClass,
+    Map,
+    NormalMap,
+)
 
 REFUSED = (functional.affine, functional.perspective, functional.elastic)
 """Transforms without a rule for labels."""
-
-
-@runtime_checkable
-class LabelKind(Protocol):
-    """What every label kind can do."""
-
-    def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return the value, finite everywhere, and the bool mask of what is valid."""
-
-    def zoomed(self, factor: float) -> Tensor:
-        """Return the map with its values as they are after the image was enlarged by `factor`."""
-
-    @classmethod
-    def blank(cls, channels: int, size: tuple[int, int]) -> Tensor:
-        """Return a map of one sample in which nothing is valid."""
-
-
-class _Map(tv_tensors.Mask):  # type: ignore[misc]  # torchvision has no types
-    """A map of one sample; most kinds keep their values under a zoom."""
-
-    nothing: ClassVar[float] = torch.nan
-    """The value of an invalid pixel."""
-
-    def zoomed(self, factor: float) -> Tensor:
-        """Return the map itself: its values do not depend on size.
-
-        Args:
-            factor: enlargement of the image.
-        """
-        return self
-
-    @classmethod
-    def blank(cls, channels: int, size: tuple[int, int]) -> Tensor:
-        """Return a map in which nothing is valid.
-
-        Args:
-            channels: of the map.
-            size: (H, W).
-        """
-        number = torch.uint8 if cls.nothing == VOID else torch.float32
-        return cls(torch.full((channels, *size), cls.nothing, dtype=number))
-
-
-class ClassMap(_Map):
-    """Class ids, (H,W) uint8; `VOID` is no class."""
-
-    nothing = VOID
-
-    def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return ids (0 where void), (H,W) int64, and the mask, (1,H,W)."""
-        value = self.as_subclass(Tensor)
-        valid = value != VOID
-        return value.masked_fill(~valid, 0).long(), valid[None]
-
-    @classmethod
-    def blank(cls, channels: int, size: tuple[int, int]) -> ClassMap:
-        """Return a map that is void everywhere.
-
-        Args:
-            channels: not used; a class map has one.
-            size: (H, W).
-        """
-        return cls(torch.full(size, VOID, dtype=torch.uint8))
-
-
-class EdgeMap(_Map):
-    """Edges, (1,H,W) uint8: 1 on an edge, 0 beside it, `VOID` where it is not known.
-
-    A smaller size keeps every edge: a pixel is one where any of its source pixels is.
-    """
-
-    nothing = VOID
-
-    def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return 1 or 0 (0 where not known), float, and the mask, both (1,H,W)."""
-        value = self.as_subclass(Tensor)
-        return (value == 1).float(), value != VOID
-
-
-class _DistanceMap(_Map):
-    """Distances, (C,H,W) float; NaN is invalid."""
-
-    def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return the values (0 where invalid), (C,H,W), and the mask, (1,H,W)."""
-        value = self.as_subclass(Tensor)
-        return value.nan_to_num(0.0, 0.0, 0.0), value.isfinite().all(0, keepdim=True)
-
-
-class DepthMap(_DistanceMap):
-    """Depth along the optical axis; an enlarged image shows things nearer."""
-
-    def zoomed(self, factor: float) -> DepthMap:
-        """Return depth over `factor`.
-
-        Args:
-            factor: enlargement of the image.
-        """
-        return DepthMap(self.as_subclass(Tensor) / factor)
-
-
-class DisparityMap(_DistanceMap):
-    """Disparity, or anything proportional to inverse depth."""
-
-    def zoomed(self, factor: float) -> DisparityMap:
-        """Return disparity times `factor`.
-
-        Args:
-            factor: enlargement of the image.
-        """
-        return DisparityMap(self.as_subclass(Tensor) * factor)
-
-
-class NormalMap(_Map):
-    """Unit normals of surfaces, (3,H,W) float; NaN is invalid.
-
-    Axes are the camera's, as in OpenCV (x right, y down, z forward), and normals point towards it,
-    so that a wall seen from the front has (0, 0, −1).
-    """
-
-    def to_label(self) -> tuple[Tensor, Tensor]:
-        """Return normals (0 where invalid), (3,H,W), and the mask, (1,H,W)."""
-        value = self.as_subclass(Tensor)
-        valid = value.isfinite().all(0, keepdim=True)
-        return torch.where(valid, value, 0.0), valid
 
 
 def middle(old: Sequence[int], new: int | Sequence[int]) -> tuple[int, int, int, int]:
@@ -204,7 +80,7 @@ def _center_crop(value: Tensor, output_size: int | list[int]) -> Tensor:
 
 def _pad(value: Tensor, padding: Any, *_: Any, **__: Any) -> Tensor:
     """Return the map with margins that are invalid, whatever the image's repeat or mirror."""
-    assert isinstance(value, _Map)
+    assert isinstance(value, Map)
     return _like(functional.pad_mask(value.as_subclass(Tensor), padding, value.nothing), value)
 
 
@@ -216,7 +92,7 @@ def _rotate(
     center: Any = None,
     fill: Any = None,
 ) -> Tensor:
-    assert isinstance(value, _Map)
+    assert isinstance(value, Map)
     plain = value.as_subclass(Tensor)
     turned = functional.rotate_mask(plain, angle, expand, center, [float(value.nothing)])
     return _like(turned, value)
@@ -256,7 +132,7 @@ def _resized_crop(
 ) -> Tensor:
     """Return the window at the new size, values as the horizontal enlargement makes them."""
     resized = functional.resize(functional.crop(value, top, left, height, width), size)
-    assert isinstance(resized, _Map)
+    assert isinstance(resized, Map)
     return resized.zoomed(resized.shape[-1] / width)
 
 
@@ -279,6 +155,11 @@ def _rotate_normals(value: Tensor, angle: float, *args: Any, **kwargs: Any) -> T
     return _like(torch.stack([cosine * x + sine * y, cosine * y - sine * x, z]), value)
 
 
+def _unchanged(value: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Return the class of an image: it does not depend on the view."""
+    return value
+
+
 for _kind in (ClassMap, EdgeMap, DepthMap, DisparityMap, NormalMap):
     for _kernel, _functional in (
         (_crop, functional.crop),
@@ -292,3 +173,15 @@ for _kind in (ClassMap, EdgeMap, DepthMap, DisparityMap, NormalMap):
         functional.register_kernel(_functional, _kind)(_kernel)
 functional.register_kernel(functional.horizontal_flip, NormalMap)(_mirrored(0))
 functional.register_kernel(functional.vertical_flip, NormalMap)(_mirrored(1))
+for _functional in (
+    functional.horizontal_flip,
+    functional.vertical_flip,
+    functional.crop,
+    functional.center_crop,
+    functional.pad,
+    functional.resize,
+    functional.resized_crop,
+    functional.rotate,
+    *REFUSED,
+):
+    functional.register_kernel(_functional, ImageClass)(_unchanged)

@@ -1,0 +1,236 @@
+"""What a contract is made of: checks, each a promise and what looks whether it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlkit.contracts import Plugin
+from mtlkit.errors import UsageError, suggest
+from mtlkit.plugin_file import first_line, innermost
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise, and what looks whether a plugin keeps it.
+
+    Args:
+        kind: of plugin.
+        name: the promise as an identifier, for the ids of tests.
+        promise: the promise as a sentence.
+        test: called with the plugin and what it works with; raises AssertionError.
+        is_of_options: whether each option of a class is looked at, and not only its defaults.
+    """
+
+    kind: str
+    name: str
+    promise: str
+    test: Callable[..., None]
+    is_of_options: bool = True
+
+    def __call__(self, plugin: Plugin, *partners: Any) -> None:
+        """Run the check.
+
+        Args:
+            plugin: of the check's kind.
+            partners: what it works with, as the contract's `check_…` says.
+
+        Raises:
+            AssertionError: the promise is not kept; the text says what was found, and what to do.
+        """
+        __tracebackhide__ = True  # pytest: show the message, not this frame
+        broken = f"{self.kind} {plugin.type_name()!r} breaks its contract.\nPromised: "
+        broken += f"{self.promise}\nFound: "
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self.test(plugin, *partners)
+        except AssertionError as error:
+            raise AssertionError(f"{broken}{error}") from None
+        except Exception as error:  # whatever the plugin's code raises
+            reason = f"{type(error).__name__}: {first_line(error)}{_place(plugin, error)}"
+            raise AssertionError(f"{broken}{reason}. Mend the plugin") from error
+
+
+def _place(plugin: Plugin, error: Exception) -> str:
+    """Return the line of the plugin's module at which an error came up, if it did there."""
+    module = sys.modules.get(type(plugin).__module__)
+    file, line = innermost(error, (getattr(module, "__file__", None),))
+    return f" ({Path(file).name}, line {line})" if file else ""
+
+
+@dataclass
+class Contract:
+    """All that a kind of plugin promises.
+
+    Args:
+        kind: as in `mtlkit.plugins.KINDS`.
+        checks: in the order of the file.
+    """
+
+    kind: str
+    checks: list[Check] = field(default_factory=list)
+
+    def promises(self, test: Callable[..., None]) -> Callable[..., None]:
+        """Add a check that is run for each option of a class; a decorator.
+
+        Args:
+            test: its name and docstring are those of the promise.
+        """
+        return self.add(test, is_of_options=True)
+
+    def promises_once(self, test: Callable[..., None]) -> Callable[..., None]:
+        """Add a check that is run for a class with its defaults alone; a decorator.
+
+        Args:
+            test: its name and docstring are those of the promise.
+        """
+        return self.add(test, is_of_options=False)
+
+    def add(
+        self,
+        test: Callable[..., None],
+        is_of_options: bool,
+        name: str = "",
+        promise: str = "",
+    ) -> Callable[..., None]:
+        """Add a check, and return its function.
+
+        Args:
+            test: called with the plugin and its partners.
+            is_of_options: as in `Check`.
+            name: default: the function's.
+            promise: default: the first line of its docstring.
+        """
+        told = promise or (test.__doc__ or "").split("\n")[0]
+        self.checks.append(
+            Check(self.kind, name or test.__name__, told, test, is_of_options),
+        )
+        return test
+
+    def run(self, plugin: Plugin, *partners: Any) -> None:
+        """Run every check.
+
+        Args:
+            plugin: of this kind.
+            partners: what it works with.
+
+        Raises:
+            AssertionError: a promise is not kept.
+        """
+        __tracebackhide__ = True
+        for check in self.checks:
+            check(plugin, *partners)
+
+    def check(self, name: str) -> Check:
+        """Return a check by name.
+
+        Args:
+            name: of its function.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = {check.name: check for check in self.checks}
+        if name not in found:
+            raise UsageError(f"no check of {self.kind}s is called {name!r}; {suggest(name, found)}")
+        return found[name]
+
+
+def require(claim: object, found: str) -> None:
+    """Raise an AssertionError unless a claim holds; `assert` would vanish under `python -O`.
+
+    Args:
+        claim: a bool, or a tensor of one.
+        found: what is wrong, and what to do.
+
+    Raises:
+        AssertionError: the claim does not hold.
+    """
+    __tracebackhide__ = True
+    if not claim:
+        raise AssertionError(found)
+
+
+def require_equal(found: Tensor, wanted: Tensor, sentence: str) -> None:
+    """Raise an AssertionError unless two tensors are equal, bit for bit.
+
+    Args:
+        found: any.
+        wanted: any.
+        sentence: what is wrong, and what to do.
+    """
+    __tracebackhide__ = True
+    require(torch.equal(found, wanted), sentence)
+
+
+def require_close(
+    found: Tensor,
+    wanted: Tensor,
+    sentence: str,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> None:
+    """Raise an AssertionError unless two tensors are equal but for rounding; NaN equals NaN.
+
+    Args:
+        found: any.
+        wanted: any.
+        sentence: what is wrong, and what to do.
+        rtol: relative difference; None: as torch has it for the dtype.
+        atol: absolute difference; both or none.
+    """
+    __tracebackhide__ = True
+    try:
+        torch.testing.assert_close(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
+    except AssertionError:
+        raise AssertionError(sentence) from None
+
+
+def backward(loss: Tensor) -> None:
+    """Run the backward pass, which torch leaves untyped.
+
+    Args:
+        loss: a scalar on the graph.
+    """
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def number(value: Tensor) -> str:
+    """Return a scalar in words.
+
+    Args:
+        value: may be on the graph.
+    """
+    return f"{float(value.detach()):g}"
+
+
+@contextlib.contextmanager
+def told(sentence: str) -> Iterator[None]:
+    """Tell whatever is raised inside as an AssertionError with a sentence and the first line.
+
+    Args:
+        sentence: what is wrong, and what to do.
+    """
+    __tracebackhide__ = True
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise AssertionError(f"{sentence} ({reason})") from error
+
+
+def has_gradient(gradient: Tensor | None) -> bool:
+    """Return whether a gradient is there, finite and somewhere other than 0.
+
+    Args:
+        gradient: `.grad`, or what `torch.autograd.grad` returned.
+    """
+    return gradient is not None and bool(gradient.isfinite().all() and gradient.any())

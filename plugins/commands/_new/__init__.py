@@ -1,0 +1,1 @@
+"""Templates of plugins, and what writes them under another name."""
