@@ -17,7 +17,7 @@ os.environ.pop("COLUMNS", None)
 import mtlkit.actions
 
 FIXTURES = Path(__file__).parent / "fixtures"
-collect_ignore = ["fixtures/third_party"]  # a package of its own: its tests run once it is installed
+collect_ignore = ["fixtures/third_party"]  # tested once it is installed
 
 
 @pytest.fixture(scope="session")
