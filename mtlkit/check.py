@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from mtlkit.data import meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
@@ -14,6 +15,7 @@ from mtlkit.gradients import Conditions, Reach, build_backward, probe
 from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import build_optimizer
 from mtlkit.order import BatchOrder
+from mtlkit.phases import Phases
 from mtlkit.recipe import Recipe
 from mtlkit.structures import Losses, Output
 
@@ -25,12 +27,17 @@ class Checked:
     Args:
         objective: on the meta device.
         losses: of one meta batch with every label.
-        reach: which task's loss reaches which parameter.
+        reaches: which task's loss reaches which parameter, for each phase of the training.
     """
 
     objective: Objective
     losses: Losses
-    reach: Reach
+    reaches: tuple[Reach, ...]
+
+    @property
+    def reach(self) -> Reach:
+        """That of the last phase."""
+        return self.reaches[-1]
 
 
 def check_recipe(recipe: Recipe) -> Checked:
@@ -56,12 +63,11 @@ def check_recipe(recipe: Recipe) -> Checked:
         losses = objective(meta_batch(recipe))
     _check_losses(losses)
     _check_shapes(recipe, losses.output)
-    reach = probe(objective, losses)
     faults = list(_batch_of_one_faults(recipe, objective))
-    faults += _build_faults(recipe, objective, reach)
-    if faults:
-        raise RecipeError(faults)
-    return Checked(objective, losses, reach)
+    reaches, found = _phases(recipe, objective, losses)
+    if faults + found:
+        raise RecipeError(faults + found)
+    return Checked(objective, losses, reaches)
 
 
 def _size_faults(recipe: Recipe) -> Iterator[Fault]:
@@ -152,18 +158,42 @@ def check_batches(recipe: Recipe, order: BatchOrder) -> None:
             raise RecipeError([recipe.fault(where, message)]) from None
 
 
-def _build_faults(recipe: Recipe, objective: Objective, reach: Reach) -> Iterator[Fault]:
-    """Yield a fault where optimizer groups match nothing or the weighting cannot work."""
+def _phases(
+    recipe: Recipe, objective: Objective, losses: Losses
+) -> tuple[tuple[Reach, ...], list[Fault]]:
+    """Return the reach in each phase, and faults of the parts that learning needs."""
     with recipe.loaded.blaming("the weighting of this recipe fails"):
         balancer = recipe.weighting.build_balancer(recipe.tasks)
     others = (objective.auxiliary_losses, balancer)
+    faults = list(_optimizer_faults(recipe, objective, others))
+    try:
+        phases = Phases(recipe.train, objective.model, others)
+    except MtlkitError as error:
+        return (), [*faults, recipe.fault(("train", "phases"), str(error))]
+    reaches, conditions = [], Conditions(recipe.train.accumulate)
+    for index, part in enumerate(phases.parts):
+        phases.begin(index)
+        here = objective(meta_batch(recipe)) if phases.is_partial else losses
+        reaches.append(reach := probe(objective, here))
+        if not any(reach.tasks.values()) and not reach.own:
+            names = ", ".join((*part.only, *part.freeze))
+            message = f"no loss moves what learns in this phase ({names}). Remove the phase"
+            faults.append(recipe.fault(("train", "phases", index), message))
+        try:
+            partial = phases.is_partial
+            build_backward(balancer, objective, reach, conditions, is_partial=partial)
+        except MtlkitError as error:
+            faults.append(recipe.fault(("weighting",), str(error)))
+    return tuple(reaches), faults
+
+
+def _optimizer_faults(
+    recipe: Recipe, objective: Objective, others: tuple[nn.Module, nn.Module]
+) -> Iterator[Fault]:
+    """Yield a fault where optimizer groups match nothing or torch refuses the settings."""
     try:
         build_optimizer(recipe.optimizer, objective.model, others)
     except MtlkitError as error:
         yield recipe.fault(("optimizer", "groups"), str(error))
     except ValueError as error:  # torch's own rules, such as nesterov without momentum
         yield recipe.fault(("optimizer",), f"torch refuses it: {error}. Change these keys")
-    try:
-        build_backward(balancer, objective, reach, Conditions(recipe.train.accumulate))
-    except MtlkitError as error:
-        yield recipe.fault(("weighting",), str(error))

@@ -24,15 +24,18 @@ from mtlkit.folder import (
     refuse_another_recipe,
     write_recipe,
 )
+from mtlkit.gradients import Reach
 from mtlkit.learner import Learner
 from mtlkit.model import MultiTaskModel
 from mtlkit.monitor import Interrupts
 from mtlkit.objective import Objective
 from mtlkit.order import BatchOrder
+from mtlkit.phases import rate_factor
 from mtlkit.recipe import Recipe
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit.samples import notes_of
 from mtlkit.structures import Batch, Losses
+from mtlkit.tracking import Tracking
 
 
 class Run:
@@ -56,7 +59,7 @@ class Run:
         state = None if folder is None else checkpoint.load(folder / "last.pt")
         if folder is not None and state is not None:
             refuse_another_recipe(recipe, state["recipe"], folder)
-        self.reach = check_recipe(recipe).reach
+        reaches = check_recipe(recipe).reaches
         self.recipe, self.out, self.folder = recipe, Path(out), folder
         self.is_resumed = folder is not None
         saved = {} if state is None else state["position"]
@@ -65,10 +68,10 @@ class Run:
         self.directions = directions(recipe)
         self.position, self.best = Position(), Best(recipe.train.keep_best)
         seed_everything(recipe.seed)
-        self.learner = Learner(recipe, self.reach, self.placement, is_fresh=state is None)
+        self.learner = Learner(recipe, reaches, self.placement, is_fresh=state is None)
         self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
         self.skipped = Counter[str]()  # samples since the last epoch's end, by reason
-        self._tracked, self._saved_at = list[object](), time.monotonic()
+        self.trackers, self._saved_at = Tracking(self, recipe.loaded), time.monotonic()
         if folder is not None and state is not None:
             checkpoint.remove_leftovers(folder)
             self._restore(state, folder / "last.pt")
@@ -84,9 +87,14 @@ class Run:
         return self.learner.objective
 
     @property
+    def reach(self) -> Reach:
+        """Which task's loss reaches which parameter in this phase of the training."""
+        return self.learner.reach
+
+    @property
     def epochs(self) -> int:
         """Epochs in all."""
-        return self.recipe.train.epochs
+        return self.recipe.train.length
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,8 +122,7 @@ class Run:
         Args:
             tracker: has methods marked with `hookimpl`.
         """
-        self.recipe.loaded.manager.register(tracker)
-        self._tracked.append(tracker)
+        self.trackers.add(tracker)
 
     def fit(self) -> Outcome:
         """Train to the last epoch, and return how it ended.
@@ -131,10 +138,9 @@ class Run:
             self.folder = new_folder(self.out, self.recipe.name)
             describe(self.folder, self.recipe, self.placement.line, self.threads)
         write_recipe(self.folder, self.recipe)  # a resumed run may have more epochs
-        hooks, outcome = self.recipe.loaded.manager.hook, self._outcome("failed", {})
+        outcome = self._outcome("failed", {})
         try:
-            with self.recipe.loaded.blaming("a tracker fails"):
-                hooks.mtlkit_run_start(run=self)
+            self.trackers.tell("mtlkit_run_start")
             with Interrupts() as interrupts:
                 if not self.is_resumed:
                     self.save("last.pt")
@@ -147,11 +153,7 @@ class Run:
             outcome = self._outcome("diverged", {})
             raise
         finally:
-            try:
-                with self.recipe.loaded.blaming("a tracker fails"):
-                    hooks.mtlkit_run_end(run=self, outcome=outcome)
-            finally:
-                self._forget_trackers()
+            self.trackers.end(outcome)
         return outcome
 
     def step(self, *batches: Batch) -> Losses:
@@ -161,8 +163,8 @@ class Run:
             batches: those whose gradients are accumulated; on any device.
         """
         middle = self.position.batch + len(batches) / 2
-        epochs = self.position.epoch - 1 + middle / self.loader("train")[1].batches
-        factor = self.recipe.schedule.factor(epochs, self.epochs)
+        done = middle / self.loader("train")[1].batches
+        factor = rate_factor(self.recipe, self.position.epoch, done)
         losses = self.learner.step(batches, self.position.step + 1, factor)
         self.position.batch += len(batches)
         self.position.step += 1
@@ -216,13 +218,10 @@ class Run:
         """
         self.learner.load_weights(checkpoint.load(path), path)
 
-    def _forget_trackers(self) -> None:
-        while self._tracked:
-            self.recipe.loaded.manager.unregister(self._tracked.pop())
-
     def _fit(self, interrupts: Interrupts) -> dict[str, float]:
         validation: dict[str, float] | None = None
         while self.position.epoch <= self.epochs:
+            self.learner.begin_epoch(self.position.epoch)
             for images in self._train_epoch():
                 self._end_step(images)
                 if interrupts.requested:
@@ -250,8 +249,7 @@ class Run:
         train, step = self.recipe.train, self.position.step
         metrics = self.learner.read_line() if step % train.log_every == 0 else None
         record = StepRecord(step, self.position.epoch, images, metrics)
-        with self.recipe.loaded.blaming("a tracker fails"):
-            self.recipe.loaded.manager.hook.mtlkit_step_end(run=self, step=record)
+        self.trackers.tell("mtlkit_step_end", step=record)
         is_late = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
         if step % train.checkpoint_every == 0 or is_late:
             self.save("last.pt")
@@ -263,15 +261,15 @@ class Run:
         if not math.isfinite(validation.get("loss/total", 0.0)):
             epoch = self.position.epoch
             raise DivergedError(f"loss/total is not finite in the validation of epoch {epoch}")
-        is_best = self.best.take(validation, self.position.epoch)
+        is_last = self.learner.phases.index + 1 == len(self.recipe.train.parts)
+        is_best = is_last and self.best.take(validation, self.position.epoch)
         at = (self.position.epoch, self.position.step)
         skipped, self.skipped = dict(self.skipped), Counter()
         notes = self.best.notes(validation)
         record = EpochRecord(*at, train, validation, is_best, skipped, notes)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
-        with self.recipe.loaded.blaming("a tracker fails"):
-            self.recipe.loaded.manager.hook.mtlkit_epoch_end(run=self, epoch=record)
+        self.trackers.tell("mtlkit_epoch_end", epoch=record)
         if is_best:
             self.save("best.pt")
         self.save("last.pt")
@@ -290,10 +288,11 @@ class Run:
         return Outcome(status, self.position.step, epochs, last, self.best.metrics, self.best.epoch)
 
     def _restore(self, state: Mapping[str, Any], source: Path) -> None:
-        self.learner.restore(state, source)
         try:
             position = {k: v for k, v in state["position"].items() if k != "threads"}
             self.position = Position(**position)
+            self.learner.begin_epoch(self.position.epoch)  # decides what is shared
+            self.learner.restore(state, source)
             self.best.restore(state["best"])
             self.skipped = Counter(state.get("skipped", {}))
         except (KeyError, TypeError, AttributeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import SupportsFloat
 
 import torch
 import torchmetrics
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import Balancer
 from mtlkit.device import Placement, autocast, move
-from mtlkit.errors import Fault, suggest
+from mtlkit.errors import Fault, PluginError, suggest
 from mtlkit.objective import Objective
 from mtlkit.recipe import Recipe
 from mtlkit.structures import LABEL_UNIT, Batch, Counts, Losses, MetricSpec
@@ -41,6 +42,12 @@ def task_metrics(recipe: Recipe) -> dict[str, dict[str, MetricSpec]]:
         specs = dict(task.metrics())
         for extra in added:
             specs |= extra
+        for key, spec in specs.items():
+            if not isinstance(spec, MetricSpec):
+                raise PluginError(
+                    f"task {name!r}: metric {key!r} is {type(spec).__name__}. Return a "
+                    "mtlkit.MetricSpec of it, with unit and direction"
+                )
         unit = next((recipe.offers[label].unit for label in task.reads), "")
         found[name] = {
             key: replace(spec, unit=unit if spec.unit == LABEL_UNIT else spec.unit)
@@ -87,14 +94,14 @@ def keep_best_faults(recipe: Recipe) -> Iterator[Fault]:
 def loss_names(recipe: Recipe) -> dict[str, str]:
     """Return every name that a loss is logged by, parts before their sums, and its task.
 
-    The task of an edge is the one that it predicts.
+    The task of an edge is the one by whose label it compares.
 
     Args:
         recipe: the run.
     """
     names = {f"{task}/direct": task for task in recipe.tasks}
     for edge in recipe.all_edges:
-        names["_to_".join(edge.key[:-1]) + f"/{edge.key[-1]}"] = edge.hops[-1]
+        names[edge.term] = edge.compared
     names |= {f"{loss.task}/{loss.type_name()}": loss.task for loss in recipe.auxiliary_losses}
     names |= {task: task for task in recipe.tasks}
     return {f"loss/{name}": task for name, task in names.items()}
@@ -159,10 +166,12 @@ class Evaluation:
             for task, collection in metrics.items():
                 label = self.recipe.tasks[task].read(here)
                 if label is not None:
-                    collection.update(losses.output.predictions[task], label)
+                    with self.recipe.loaded.blaming(f"the metrics of task {task!r} fail"):
+                        collection.update(losses.output.predictions[task], label)
         found = self._losses(means)
         for task, collection in metrics.items():
-            found |= _computed(task, collection)
+            with self.recipe.loaded.blaming(f"the metrics of task {task!r} fail"):
+                found |= _computed(task, collection)
         return found
 
     def _losses(self, means: _Means) -> dict[str, float]:
@@ -214,5 +223,14 @@ def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollectio
 
 def _computed(task: str, collection: torchmetrics.MetricCollection) -> dict[str, float]:
     values = {name: metric.compute() for name, metric in collection.items() if metric.update_called}
-    numbers = {f"{task}/{name}": float(value) for name, value in values.items()}
+    numbers = {f"{task}/{name}": _number(name, value) for name, value in values.items()}
     return {name: number for name, number in numbers.items() if not math.isnan(number)}
+
+
+def _number(name: str, value: object) -> float:
+    """Return what a metric computed as a number."""
+    is_several = isinstance(value, Tensor) and value.numel() != 1
+    if isinstance(value, SupportsFloat) and not is_several:
+        return float(value)
+    form = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise TypeError(f"compute() of {name!r} returned {form}. Return a scalar tensor")

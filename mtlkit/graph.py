@@ -14,32 +14,34 @@ from mtlkit.errors import suggest
 ALL = "all"
 
 
-def expand(edges: Sequence[Edge], tasks: Sequence[str]) -> list[Edge]:
-    """Return the edges with `all` replaced by every ordered pair.
+def expand(edges: Sequence[Edge], tasks: Mapping[str, Task]) -> list[Edge]:
+    """Return the edges with `all` replaced by every ordered pair that the edge can join.
 
     An entry replaces less exact ones with equal ends and type: both ends named before one named
     before none.
 
     Args:
         edges: as the recipe lists them.
-        tasks: names, in the recipe's order.
+        tasks: by name, in the recipe's order.
     """
     chosen: dict[tuple[str, ...], tuple[int, Edge]] = {}
     for edge in edges:
         exactness = (edge.source != ALL) + (edge.target != ALL)
-        for source, target in _pairs(edge, tasks):
-            one = edge.model_copy(update={"source": source, "target": target})
+        for one in _each(edge, tasks):
             if one.key not in chosen or chosen[one.key][0] < exactness:
                 chosen[one.key] = (exactness, one)
     return [edge for _, edge in chosen.values()]
 
 
-def _pairs(edge: Edge, tasks: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _each(edge: Edge, tasks: Mapping[str, Task]) -> Iterator[Edge]:
+    if ALL not in edge.hops:
+        yield edge
+        return
     sources = tasks if edge.source == ALL else [edge.source]
     targets = tasks if edge.target == ALL else [edge.target]
     for source, target in itertools.product(sources, targets):
-        if source != target or ALL not in (edge.source, edge.target):
-            yield source, target
+        if source != target and edge.refusal(tasks[source], tasks[target]) is None:
+            yield edge.model_copy(update={"source": source, "target": target})
 
 
 def shares(edges: Sequence[Edge]) -> dict[str, float]:
@@ -55,7 +57,7 @@ def shares(edges: Sequence[Edge]) -> dict[str, float]:
 
 
 def build_graph(tasks: Mapping[str, Task], edges: Sequence[Edge]) -> nx.MultiDiGraph:
-    """Return the graph with `task` on nodes and `edge` on edges, keyed by edge type.
+    """Return the graph with `task` on nodes and `edge` on edges, keyed by the edge's key.
 
     Args:
         tasks: by name.
@@ -65,24 +67,33 @@ def build_graph(tasks: Mapping[str, Task], edges: Sequence[Edge]) -> nx.MultiDiG
     for name, task in tasks.items():
         graph.add_node(name, task=task)
     for edge in edges:
-        graph.add_edge(edge.hops[0], edge.hops[-1], key=edge.type_name(), edge=edge)
+        graph.add_edge(edge.hops[0], edge.hops[-1], key=edge.key, edge=edge)
     return graph
 
 
-def network_name(edge: Edge) -> str:
+def network_name(hops: Sequence[str], kind: str) -> str:
     """Return the name of an edge's network in the state dict.
 
     Args:
-        edge: with two hops.
+        hops: source and target.
+        kind: the edge's type.
     """
-    return f"{edge.source}_to_{edge.target}_{edge.type_name()}"
+    return f"{'_to_'.join(hops)}_{kind}"
 
 
-def graph_problems(tasks: Sequence[str], edges: Sequence[Edge]) -> Iterator[str]:
+def walked(edge: Edge) -> list[str]:
+    """Return the names of the networks that an edge runs: its own, or those along a path.
+
+    Args:
+        edge: expanded.
+    """
+    return [network_name(pair, edge.type_name()) for pair in itertools.pairwise(edge.hops)]
+
+
+def graph_problems(edges: Sequence[Edge]) -> Iterator[str]:
     """Return sentences about the graph as a whole.
 
     Args:
-        tasks: names.
         edges: expanded, with known ends.
     """
     for task, share in shares(edges).items():
@@ -91,9 +102,48 @@ def graph_problems(tasks: Sequence[str], edges: Sequence[Edge]) -> Iterator[str]
                 f"the edges charged to task {task!r} weigh {share:g} together, which leaves its "
                 "own loss a negative share. Lower their weights to a sum of at most 1"
             )
-    names = [network_name(edge) for edge in edges if len(edge.hops) == 2]
+    names = [network_name(edge.hops, edge.type_name()) for edge in edges]
     for name in sorted({n for n in names if names.count(n) > 1}):
-        yield f"two edges would both be saved as {name!r}. Rename a task"
+        yield f"two edges would both be called {name!r}. Rename a task"
+
+
+def edge_problems(
+    entries: Sequence[Edge], edges: Sequence[Edge], tasks: Mapping[str, Task]
+) -> Iterator[tuple[int, str]]:
+    """Yield the position of each entry that cannot be, and a sentence.
+
+    Args:
+        entries: as the recipe lists them, with known ends.
+        edges: the same, expanded.
+        tasks: by name.
+    """
+    networks = {network_name(edge.hops, edge.type_name()) for edge in edges if not edge.is_path}
+    for i, entry in enumerate(entries):
+        kind = entry.type_name()
+        if ALL in entry.hops:
+            if not any(_each(entry, tasks)):
+                yield i, f"`all` finds no two tasks that {kind} can join. Remove the edge"
+            continue
+        lacking = []
+        for source, target in itertools.pairwise(entry.hops):
+            reason = entry.refusal(tasks[source], tasks[target])
+            if reason is not None:
+                able = _able(entry, tasks)
+                cure = f"It can join: {', '.join(able)}" if able else "Remove the edge"
+                yield i, f"{reason}. {cure}"
+            elif network_name((source, target), kind) not in networks:
+                lacking.append(f"{{from: {source}, to: {target}, type: {kind}}}")
+        if lacking:
+            message = "a path walks the networks of edges, and some of its edges are not there"
+            yield i, f"{message}. Add {', '.join(lacking)}"
+
+
+def _able(edge: Edge, tasks: Mapping[str, Task]) -> list[str]:
+    """Return the names of the tasks that an edge can join with any other."""
+    pairs = [
+        (a, b) for a, b in itertools.permutations(tasks, 2) if not edge.refusal(tasks[a], tasks[b])
+    ]
+    return [name for name in tasks if any(name in pair for pair in pairs)]
 
 
 def raw_end_problems(
@@ -115,14 +165,15 @@ def raw_end_problems(
         if same in seen:
             yield (i, "from"), "this edge is listed twice. Remove one"
         seen.append(same)
-        for key in ("from", "to"):
-            end = edge.get(key)
-            if isinstance(end, str) and end != ALL and end not in tasks:
+        path = edge.get("path") if isinstance(edge.get("path"), list) else []
+        ends = [(key, edge.get(key)) for key in ("from", "to") if edge.get(key) != ALL]
+        for key, end in [*ends, *(("path", hop) for hop in path or [])]:
+            if isinstance(end, str) and end not in tasks:
                 yield (i, key), f"no task is called {end!r}; {suggest(end, map(str, tasks))}"
         if ALL in (edge.get("from"), edge.get("to")) and len(tasks) == 1:
             yield (
                 (i, "from"),
                 "`all` means every other task, and there is one task. Remove the edge",
             )
-        if edge.get("from") == edge.get("to") and edge.get("from") not in (ALL, None):
+        if edge.get("from") == edge.get("to") and edge.get("from") not in (ALL, None, ""):
             yield (i, "to"), f"an edge from {edge['from']!r} to itself transfers nothing. Remove it"

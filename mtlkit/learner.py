@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mtlkit import checkpoint
 from mtlkit.contracts import GradientBalancer
+from mtlkit.denominators import with_counts
 from mtlkit.device import (
     Placement,
     autocast,
@@ -25,9 +25,9 @@ from mtlkit.device import (
 from mtlkit.errors import CheckpointError, DivergedError
 from mtlkit.evaluation import loss_names, loss_values
 from mtlkit.gradients import Conditions, Reach, Report, build_backward, number_names
-from mtlkit.monitor import Monitor
+from mtlkit.initial import initial_objective
+from mtlkit.monitor import Monitor, check_weights
 from mtlkit.nn import statistics_kept
-from mtlkit.objective import Objective, build_objective
 from mtlkit.optimization import (
     build_optimizer,
     clip_gradients,
@@ -36,10 +36,12 @@ from mtlkit.optimization import (
     set_learning_rate,
 )
 from mtlkit.parallel import Parallel
+from mtlkit.phases import Phases
 from mtlkit.ranks import Ranks
 from mtlkit.recipe import Recipe
 from mtlkit.records import WEIGHTING
-from mtlkit.structures import Batch, Counts, Losses, mean_counts
+from mtlkit.sampling import Draw, build_sampler
+from mtlkit.structures import Batch, Losses
 
 LEAST_SCALE = 2**-6
 """Of fp16 gradients; it starts at 2¹⁶ and halves with every step that is not finite."""
@@ -50,7 +52,7 @@ class Learner:
 
     Args:
         recipe: what to build.
-        reach: from the check, which task's loss reaches which parameter.
+        reaches: from the check, which task's loss reaches which parameter in each phase.
         placement: device and precision.
         is_fresh: whether it begins from initial weights; a checkpoint makes them redundant.
 
@@ -59,11 +61,15 @@ class Learner:
     """
 
     def __init__(
-        self, recipe: Recipe, reach: Reach, placement: Placement, *, is_fresh: bool
+        self,
+        recipe: Recipe,
+        reaches: Sequence[Reach],
+        placement: Placement,
+        *,
+        is_fresh: bool,
     ) -> None:
-        self.recipe, self.placement = recipe, placement
-        objective = build_objective(recipe if is_fresh else _without_weights(recipe))
-        self.not_loaded = _initialise(objective, recipe) if is_fresh else None
+        self.recipe, self.placement, self.reaches = recipe, placement, reaches
+        objective, self.not_loaded = initial_objective(recipe, is_fresh=is_fresh)
         to_device(objective, placement)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks)
@@ -73,17 +79,44 @@ class Learner:
         for parameter in self.balancer.parameters():  # one optimizer moves all that learns
             parameter.data = parameter.data.to(placement.device)
         self.skips, self.ranks = recipe.train.on_nonfinite == "skip_task", Ranks.here()
-        conditions = Conditions(recipe.train.accumulate, self.ranks, self.skips)
-        self.backward = build_backward(self.balancer, objective, reach, conditions)
-        self.parallel = Parallel(objective, self.backward, self.ranks)
         others = (objective.auxiliary_losses, self.balancer)
         self.optimizer = build_optimizer(recipe.optimizer, self.model, others)
+        self.phases = Phases(recipe.train, self.model, others)
+        self._begin_phase(0)
+        self.sampler = build_sampler(recipe)
         self.scaler = gradient_scaler(placement)
         names = [*loss_names(recipe), "loss/total"]
         self.monitor = Monitor(names, placement.device, self.skips)
         where = torch.device("cpu") if at_gradients else placement.device
         self.numbers = Monitor(number_names(list(recipe.tasks)), where, skips=True)
         self.left_out = Counter[str]()  # steps of this epoch that a task was left out of
+
+    @property
+    def reach(self) -> Reach:
+        """Which task's loss reaches which parameter in this phase."""
+        return self.reaches[self.phases.index]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let the parameters of the epoch's phase learn, and no others.
+
+        Args:
+            epoch: 1 for the first.
+        """
+        phase, _ = self.recipe.train.phase_of(epoch)
+        if phase != self.phases.index:
+            self._begin_phase(phase)
+
+    def _begin_phase(self, index: int) -> None:
+        self.phases.begin(index)
+        conditions = Conditions(self.recipe.train.accumulate, self.ranks, self.skips)
+        self.backward = build_backward(
+            self.balancer,
+            self.objective,
+            self.reach,
+            conditions,
+            is_partial=self.phases.is_partial,
+        )
+        self.parallel = Parallel(self.objective, self.backward, self.ranks)
 
     def step(self, batches: Sequence[Batch], number: int, factor: float) -> Losses:
         """Take one optimizer step, and return the losses of the last batch.
@@ -99,18 +132,23 @@ class Learner:
         """
         self.objective.train()
         self.balancer.train()
+        self.phases.keep_still()
         set_learning_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
         one = torch.ones((), device=self.placement.device)  # the scale lives where this does
         scale = self.scaler.scale(one) if self.scaler.is_enabled() else None
         self.backward.begin(len(batches), scale)
         counted, values = self.with_counts(batches), []
+        drawn = None if self.sampler is None else self.sampler.draw(number)
         for batch in counted:
-            losses = self._losses(batch, batch is counted[-1])
+            losses = self._losses(batch, drawn, batch is counted[-1])
             values.append(loss_values(losses))
             self.backward.add(losses)
             losses = losses.detached()  # or graphs would outlive the next forward pass
         report = self.backward.finish()
+        if drawn is not None:
+            self.model.forget_others(drawn)
+        self.objective.edge_norm.update(values, self.ranks)
         if report.numbers:
             values[-1]["loss/total"] = report.total
         for found in values:
@@ -119,7 +157,7 @@ class Learner:
         self._note(report, number)
         if self._move():
             self.objective.after_step()
-            self.balancer.after_step(lambda: self._again(counted))
+            self.balancer.after_step(lambda: self._again(counted, drawn))
         return losses
 
     def read_line(self) -> dict[str, float]:
@@ -152,18 +190,14 @@ class Learner:
         """
         self.monitor.check()
         self._check_scale()
-        named = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        floats = {name: x.detach() for name, x in named.items() if x.is_floating_point()}
-        finite = torch.stack([x.isfinite().all() for x in floats.values()])
-        if not bool(finite.all()):
-            bad = [n for n, good in zip(floats, finite.tolist(), strict=True) if not good]
-            raise DivergedError(f"the weights {bad[0]} are not finite after step {step}")
+        check_weights(self.model, step)
 
     def state(self) -> dict[str, Any]:
         """Return everything that a checkpoint needs to go on exactly."""
         return {
             "model": self.model.state_dict(),
             "auxiliary_losses": self.objective.auxiliary_losses.state_dict(),
+            "edge_norm": self.objective.edge_norm.state_dict(),
             "balancer": self.balancer.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -184,8 +218,9 @@ class Learner:
             CheckpointError: it does not fit or is damaged.
         """
         self.load_weights(state, source)
-        auxiliary = self.objective.auxiliary_losses
-        checkpoint.load_weights(auxiliary, state["auxiliary_losses"], source)
+        for name in ("auxiliary_losses", "edge_norm"):
+            module = getattr(self.objective, name)
+            checkpoint.load_weights(module, state.get(name, module.state_dict()), source)
         checkpoint.load_optimizer(self.optimizer, state["optimizer"], source)
         try:
             self.monitor.restore(state["monitor"])
@@ -216,14 +251,11 @@ class Learner:
         Args:
             batches: of the step, before they move.
         """
-        counts = mean_counts([self.objective.counts(batch) for batch in batches])
-        counts = self._over_ranks(counts)
-        labelled = frozenset(name for name, c in counts.items() if bool(c.valid > 0))
-        return [replace(batch, counts=counts, labelled=labelled) for batch in batches]
+        return with_counts(self.objective, batches, self.ranks, self.placement.device)
 
-    def _losses(self, batch: Batch, is_last: bool) -> Losses:
+    def _losses(self, batch: Batch, drawn: Draw, is_last: bool) -> Losses:
         with autocast(self.placement):
-            return self.parallel(move(batch, self.placement.device), is_last)
+            return self.parallel(move(batch, self.placement.device), drawn, is_last)
 
     def _note(self, report: Report, number: int) -> None:
         """Count the tasks that were left out, or stop there."""
@@ -256,36 +288,13 @@ class Learner:
             )
 
     @torch.no_grad()
-    def _again(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def _again(self, batches: Sequence[Batch], drawn: Draw) -> dict[str, Tensor]:
         """Return the step's losses once more, of all ranks; no running statistics move."""
         sums: dict[str, Tensor] = {}
         with statistics_kept(self.objective), autocast(self.placement):
             for batch in batches:
-                losses: Losses = self.objective(move(batch, self.placement.device))
+                losses: Losses = self.objective(move(batch, self.placement.device), drawn)
                 for name in losses.present:
                     part = losses.tasks[name] / len(batches)
                     sums[name] = sums[name] + part if name in sums else part
         return {name: self.ranks.mean_(sums[name]) for name in sorted(sums)}
-
-    def _over_ranks(self, counts: dict[str, Counts]) -> dict[str, Counts]:
-        """Return the means over the ranks, in one message."""
-        if self.ranks.count == 1 or not counts:
-            return counts
-        flat = torch.stack([x for c in counts.values() for x in c]).to(self.placement.device)
-        mean = self.ranks.mean_(flat).cpu().view(len(counts), -1)
-        return {name: Counts(*row.unbind()) for name, row in zip(counts, mean, strict=True)}
-
-
-def _without_weights(recipe: Recipe) -> Recipe:
-    """Return the recipe with an encoder that reads no file."""
-    if recipe.encoder is None:
-        return recipe
-    return recipe.model_copy(update={"encoder": recipe.encoder.untrained()})
-
-
-def _initialise(objective: Objective, recipe: Recipe) -> tuple[list[str], list[str]] | None:
-    """Take what fits of another checkpoint's weights; return the names that did not fit."""
-    if recipe.train.init_from is None:
-        return None
-    source = checkpoint.find(Path(recipe.train.init_from))
-    return checkpoint.load_partly(objective.model, checkpoint.load(source)["model"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
 
 from mtlkit.contracts import Edge, Task
-from mtlkit.graph import network_name
-from mtlkit.nn import seeded
-from mtlkit.structures import Output
+from mtlkit.graph import network_name, walked
+from mtlkit.nn import frozen, seeded
+from mtlkit.structures import EdgeKey, Output
+
+Way = tuple[tuple[str, ...], str, bool]
+"""Hops, type and whether the source is detached: what decides a transferred prediction."""
 
 
 class MultiTaskModel(nn.Module):
@@ -32,10 +35,10 @@ class MultiTaskModel(nn.Module):
         self.architecture = architecture
         self.edges = nn.ModuleDict()
         for edge in edges:
-            if len(edge.hops) == 2:
+            if not edge.is_path:
                 with seeded("edge", *edge.key):
                     network = edge.build_network(tasks[edge.source], tasks[edge.target])
-                self.edges[network_name(edge)] = network
+                self.edges[network_name(edge.hops, edge.type_name())] = network
 
     def forward(self, image: Tensor, edges: Sequence[Edge] | None = None) -> Output:
         """Return predictions, and the transferred predictions of the edges.
@@ -46,7 +49,10 @@ class MultiTaskModel(nn.Module):
         """
         output: Output = self.architecture(image)
         chosen = self.edge_list if edges is None else edges
-        transfers = {edge.key: self._transfer(edge, output.predictions) for edge in chosen}
+        ways: dict[Way, Tensor] = {}
+        transfers = {
+            edge.key: self._transfer(edge, edge.hops, output.predictions, ways) for edge in chosen
+        }
         return replace(output, transfers=transfers)
 
     def network(self, edge: Edge) -> nn.Module | None:
@@ -55,14 +61,38 @@ class MultiTaskModel(nn.Module):
         Args:
             edge: one of `edge_list`.
         """
-        return self.edges[network_name(edge)] if len(edge.hops) == 2 else None
+        return None if edge.is_path else self.edges[network_name(edge.hops, edge.type_name())]
 
-    def _transfer(self, edge: Edge, predictions: Mapping[str, Tensor]) -> Tensor:
-        """Walk the networks along the edge's hops; each hop reads a prediction as its task says."""
-        prediction = predictions[edge.hops[0]]
-        if edge.detach_input:
-            prediction = prediction.detach()
-        for source, target in itertools.pairwise(edge.hops):
-            network = self.edges[f"{source}_to_{target}_{edge.type_name()}"]
-            prediction = network(self.tasks[source].as_input(prediction))
-        return prediction
+    def forget_others(self, drawn: Collection[EdgeKey]) -> None:
+        """Leave no gradient, not even of zeros, to networks that none of these edges runs.
+
+        Args:
+            drawn: keys of the edges that ran in this step.
+        """
+        ran = {name for edge in self.edge_list if edge.key in drawn for name in walked(edge)}
+        for name, network in self.edges.items():
+            if name not in ran:
+                network.zero_grad(set_to_none=True)
+
+    def _transfer(
+        self,
+        edge: Edge,
+        hops: tuple[str, ...],
+        predictions: Mapping[str, Tensor],
+        ways: dict[Way, Tensor],
+    ) -> Tensor:
+        """Walk the networks along hops; each reads a prediction as its task says.
+
+        What edges and paths have in common is walked once.
+        """
+        if len(hops) == 1:
+            prediction = predictions[hops[0]]
+            return prediction.detach() if edge.detach_input else prediction
+        way = (hops, edge.type_name(), edge.detach_input)
+        if way not in ways:
+            before = self._transfer(edge, hops[:-1], predictions, ways)
+            network = self.edges[network_name(hops[-2:], edge.type_name())]
+            learns = edge.trains_network
+            with contextlib.nullcontext() if learns else frozen(network.parameters()):
+                ways[way] = network(self.tasks[hops[-2]].as_input(before))
+        return ways[way]

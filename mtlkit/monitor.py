@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlkit.errors import DivergedError
 
@@ -118,6 +118,24 @@ class Monitor:
             for name, value, count in zip(self.names, values, counts, strict=True)
             if count
         }
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Refuse weights that are no numbers.
+
+    Args:
+        model: any.
+        step: steps done, for the message.
+
+    Raises:
+        DivergedError: names the first that is not finite.
+    """
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    floats = {name: x.detach() for name, x in named.items() if x.is_floating_point()}
+    finite = torch.stack([x.isfinite().all() for x in floats.values()])
+    if not bool(finite.all()):
+        bad = [n for n, good in zip(floats, finite.tolist(), strict=True) if not good]
+        raise DivergedError(f"the weights {bad[0]} are not finite after step {step}")
 
 
 class Interrupts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -220,6 +220,23 @@ class TransferNetwork(nn.Module):
                 x = torch.cat((x, skips.pop()), 1)
         out: Tensor = self.head(x)
         return out
+
+
+@contextlib.contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let nothing that runs inside give these parameters a gradient.
+
+    Args:
+        parameters: as they are, they come back.
+    """
+    free = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in free:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in free:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager

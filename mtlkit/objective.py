@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,8 +10,10 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import AuxiliaryLoss, AuxiliaryModule, Edge, End, Task, Transfer
 from mtlkit.device import without_autocast
+from mtlkit.edge_norm import EdgeNorm
 from mtlkit.graph import shares
 from mtlkit.model import MultiTaskModel
+from mtlkit.nn import frozen
 from mtlkit.recipe import Recipe
 from mtlkit.structures import Batch, Counts, EdgeKey, Losses, Output, counts_of
 
@@ -33,7 +34,7 @@ def task_losses(
         tasks: by name; give the weights w_t.
         edges: all of the graph, expanded; give λ and the task that each is charged to.
         direct: scalar direct loss of every task.
-        transfers: scalar loss of each edge drawn in this step.
+        transfers: scalar loss of each edge drawn in this step, times its factors.
         added: per task, auxiliary losses times their weights.
 
     Source: arXiv 2111.14122, eq. 11, for two tasks; the N-task form is docs/explanation.md.
@@ -66,24 +67,27 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self.edge_norm = EdgeNorm(model.edge_list)
         self.auxiliary = {f"{a.task}_{a.type_name()}": a for a in auxiliary}
         self.auxiliary_losses = nn.ModuleDict()
         for name, choice in self.auxiliary.items():
             assert example is not None  # build_objective makes one where there are auxiliary losses
             self.auxiliary_losses[name] = choice.build_loss(model, example)
 
-    def forward(self, batch: Batch, edges: Sequence[Edge] | None = None) -> Losses:
+    def forward(self, batch: Batch, drawn: Mapping[EdgeKey, float] | None = None) -> Losses:
         """Return every loss of the batch.
 
         Args:
             batch: on the device of the model.
-            edges: those drawn in this step; None: all.
+            drawn: what the loss of each edge that runs in this step is multiplied by, for edges
+                that are left out; None: all run, by 1.
         """
         model = self.model
-        output = model(batch.image, edges)
-        chosen = model.edge_list if edges is None else edges
+        every = dict.fromkeys((edge.key for edge in model.edge_list), 1.0)
+        factors = every if drawn is None else drawn
+        output = model(batch.image, [edge for edge in model.edge_list if edge.key in factors])
         with without_autocast(batch.image.device):
-            return self._losses(_in_full_precision(output), batch, chosen)
+            return self._losses(_in_full_precision(output), batch, factors)
 
     def counts(self, batch: Batch) -> dict[str, Counts]:
         """Return each task's denominators in this batch.
@@ -108,31 +112,24 @@ class Objective(nn.Module):
             assert isinstance(module, AuxiliaryModule)
             yield module
 
-    def _losses(self, output: Output, batch: Batch, edges: Sequence[Edge]) -> Losses:
+    def _losses(self, output: Output, batch: Batch, factors: Mapping[EdgeKey, float]) -> Losses:
         ends = self._ends(output, batch)
         direct = {name: _direct(end, output, name) for name, end in ends.items()}
-        transfers, own, applied = {}, [], list[EdgeKey]()
-        present = {n for n, end in ends.items() if end.is_labelled}
-        for edge in edges:
-            source, target = ends[edge.hops[0]], ends[edge.hops[-1]]
-            transfer = Transfer(
-                source, target, self.model.network(edge), output.transfers[edge.key]
-            )
-            transfers[edge.key] = edge.loss(transfer)
-            own.append(edge.own_loss(transfer))
-            if edge.applies(transfer):
-                applied.append(edge.key)
-                present.add(edge.charged_to)
-        added: dict[str, list[Tensor]] = {}
         terms = {f"{n}/direct": loss for n, loss in direct.items() if ends[n].is_labelled}
-        terms |= {"_to_".join(k[:-1]) + f"/{k[-1]}": transfers[k] for k in applied}
-        for name, module in zip(self.auxiliary, self._modules_of_auxiliary(), strict=True):
-            choice = self.auxiliary[name]
-            with _frozen(module.own_parameters()):
-                terms[f"{choice.task}/{choice.type_name()}"] = loss = module(output, batch)
-            added.setdefault(choice.task, []).append(choice.weight * loss)
-            own.append(module.own_loss(output, batch))
-            present.add(choice.task)
+        present = {n for n, end in ends.items() if end.is_labelled}
+        transfers, own = {}, list[Tensor | None]()
+        for edge in self.model.edge_list:
+            if edge.key not in factors:
+                continue
+            transfer = self._transfer(edge, ends, output)
+            loss, factor = edge.loss(transfer), factors[edge.key]
+            transfers[edge.key] = self.edge_norm.scaled(edge, loss) * factor
+            own.append(self._own_loss(edge, transfer, factor))
+            if edge.applies(transfer):
+                terms[edge.term] = loss
+                present.add(edge.charged_to)
+        added = self._auxiliary(output, batch, terms, own)
+        present.update(added)
         mixed = task_losses(self.model.tasks, self.model.edge_list, direct, transfers, added)
         own_losses = [loss for loss in own if loss is not None]
         return Losses(
@@ -141,7 +138,39 @@ class Objective(nn.Module):
             own=torch.stack(own_losses).sum() if own_losses else None,
             present=frozenset(present),
             output=output,
+            parts=terms,
         )
+
+    def _transfer(self, edge: Edge, ends: Mapping[str, End], output: Output) -> Transfer:
+        source, target = ends[edge.hops[0]], ends[edge.hops[-1]]
+        return Transfer(source, target, self.model.network(edge), output.transfers[edge.key])
+
+    def _own_loss(self, edge: Edge, transfer: Transfer, factor: float) -> Tensor | None:
+        """Return what trains the edge's network alone; None where it does not learn."""
+        network = transfer.network
+        if network is None or not torch.is_grad_enabled():
+            return None
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            return None
+        loss = edge.own_loss(transfer)
+        return None if loss is None else factor * loss
+
+    def _auxiliary(
+        self,
+        output: Output,
+        batch: Batch,
+        terms: dict[str, Tensor],
+        own: list[Tensor | None],
+    ) -> dict[str, list[Tensor]]:
+        """Return each task's auxiliary losses, weighed; add to the terms and the own losses."""
+        added: dict[str, list[Tensor]] = {}
+        for name, module in zip(self.auxiliary, self._modules_of_auxiliary(), strict=True):
+            choice = self.auxiliary[name]
+            with frozen(module.own_parameters()):
+                terms[f"{choice.task}/{choice.type_name()}"] = loss = module(output, batch)
+            added.setdefault(choice.task, []).append(choice.weight * loss)
+            own.append(module.own_loss(output, batch))
+        return added
 
     def _ends(self, output: Output, batch: Batch) -> dict[str, End]:
         ends = {}
@@ -186,18 +215,6 @@ def _in_full_precision(output: Output) -> Output:
 def _nothing(task: Task, image: Tensor) -> Tensor:
     size = (len(image),) if task.vector else (len(image), 1, *image.shape[-2:])
     return torch.zeros(size, dtype=torch.bool, device=image.device)
-
-
-@contextlib.contextmanager
-def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    before = [parameter.requires_grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, required in zip(parameters, before, strict=True):
-            parameter.requires_grad_(required)
 
 
 def build_model(recipe: Recipe, device: str | torch.device = "cpu") -> MultiTaskModel:

@@ -171,17 +171,12 @@ def build_optimizer(
     Raises:
         UsageError: a group matches nothing.
     """
-    auxiliary, balancer = others
-    named = {
-        **dict(model.named_parameters()),
-        **{f"auxiliary_losses.{n}": p for n, p in auxiliary.named_parameters()},
-        **{f"balancer.{n}": p for n, p in balancer.named_parameters()},
-    }
-    named = {name: p for name, p in named.items() if p.requires_grad}
+    every = named_parameters(model, others)
+    named = {name: p for name, p in every.items() if p.requires_grad}
     rest = Group(match="*")
     parameters: list[dict[str, Any]] = []
     for group in (*section.groups, rest):
-        names = [n for n in named if _matches(n, group.match)]
+        names = [n for n in named if matches(n, group.match)]
         if not names and group is not rest:
             tops = sorted({".".join(n.split(".")[:2]) for n in named})
             raise UsageError(
@@ -194,8 +189,30 @@ def build_optimizer(
     return _make(section, parameters)
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
+def named_parameters(model: nn.Module, others: Iterable[nn.Module]) -> dict[str, nn.Parameter]:
+    """Return every parameter by the name that recipes match.
+
+    Args:
+        model: its parameters are named as in its state dict.
+        others: auxiliary losses, then the balancer.
+    """
+    auxiliary, balancer = others
+    return {
+        **dict(model.named_parameters()),
+        **{f"auxiliary_losses.{n}": p for n, p in auxiliary.named_parameters()},
+        **{f"balancer.{n}": p for n, p in balancer.named_parameters()},
+    }
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a module path of a recipe means a parameter.
+
+    Args:
+        name: of the parameter, from `named_parameters`.
+        pattern: its module or one above it, with or without `model.` in front; `*` is any text.
+    """
+    path = pattern.removeprefix("model.")
+    return fnmatch.fnmatchcase(name, path) or fnmatch.fnmatchcase(name, f"{path}.*")
 
 
 def _group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mtlkit.gradients import Backward, LossLevel
 from mtlkit.objective import Objective
 from mtlkit.ranks import Ranks
-from mtlkit.structures import Batch, Losses
+from mtlkit.structures import Batch, EdgeKey, Losses
 
 
 class Parallel:
@@ -30,24 +31,28 @@ class Parallel:
         self.objective = objective
         self.reduced: DistributedDataParallel | None = None
         ranks.begin_alike(objective)
-        if ranks.count > 1 and isinstance(backward, LossLevel):
+        learns = any(parameter.requires_grad for parameter in objective.parameters())
+        if ranks.count > 1 and isinstance(backward, LossLevel) and learns:
             # what a step's present tasks do not reach keeps its gradient None, as on one rank
             self.reduced = DistributedDataParallel(
                 _Passed(objective), broadcast_buffers=False, find_unused_parameters=True
             )
 
-    def __call__(self, batch: Batch, is_last: bool) -> Losses:
+    def __call__(
+        self, batch: Batch, drawn: Mapping[EdgeKey, float] | None, is_last: bool
+    ) -> Losses:
         """Return the losses of a batch.
 
         Args:
             batch: of this rank, on the device.
+            drawn: factors of the edges that run; None: all, by 1.
             is_last: whether it ends the step, so that gradients are reduced.
         """
         if self.reduced is None:
-            losses: Losses = self.objective(batch)
+            losses: Losses = self.objective(batch, drawn)
             return losses
         with contextlib.nullcontext() if is_last else self.reduced.no_sync():
-            passed: dict[str, Tensor] = self.reduced(batch)
+            passed: dict[str, Tensor] = self.reduced(batch, drawn)
         module = self.reduced.module
         assert isinstance(module, _Passed) and module.losses is not None
         losses, module.losses = module.losses, None
@@ -63,7 +68,7 @@ class _Passed(nn.Module):
         self.objective = objective
         self.losses: Losses | None = None
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        self.losses = losses = self.objective(batch)
+    def forward(self, batch: Batch, drawn: Mapping[EdgeKey, float] | None) -> dict[str, Tensor]:
+        self.losses = losses = self.objective(batch, drawn)
         passed = {f"task/{n}": x for n, x in losses.tasks.items() if n in losses.present}
         return passed if losses.own is None else passed | {"own": losses.own}

@@ -33,7 +33,7 @@ from mtlkit.contracts import (
 from mtlkit.document import Document, Location, plugin_files, read_document
 from mtlkit.errors import Fault, RecipeError, suggest
 from mtlkit.faults import by_line, name_faults, schema_faults
-from mtlkit.graph import expand, graph_problems, raw_end_problems
+from mtlkit.graph import edge_problems, expand, graph_problems, raw_end_problems
 from mtlkit.optimization import ConstantSection, OptimizerSection, ScheduleSection
 from mtlkit.plugins import Plugins
 from mtlkit.sections import Loader, Section, Train, one_or_several
@@ -119,7 +119,7 @@ class Recipe(Section):
     @property
     def all_edges(self) -> list[Edge]:
         """The edges with `all` expanded."""
-        return expand(self.edges, list(self.tasks))
+        return expand(self.edges, self.tasks)
 
     @property
     def wants(self) -> frozenset[str]:
@@ -239,8 +239,10 @@ def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
         for (i, key), message in problems_of(recipe.sets, recipe.wants)
     ]
     yield from in_data
-    for message in graph_problems(list(recipe.tasks), recipe.all_edges):
+    for message in graph_problems(recipe.all_edges):
         yield document.fault(("edges",), message)
+    for i, message in edge_problems(recipe.edges, recipe.all_edges, recipe.tasks):
+        yield document.fault(("edges", i), message)
     labels = [name for name, spec in recipe.offers.items() if spec.is_label]
     for name, task in recipe.tasks.items():
         for label in () if in_data else task.reads:  # what is wrong there may be all of it

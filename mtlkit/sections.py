@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from mtlkit.device import DEVICE_PATTERN, DEVICE_WORDS
 
@@ -82,10 +90,32 @@ class KeepBest(Section):
     mode: Literal["min", "max"] = Field(description="which way is better")
 
 
+Modules = Annotated[tuple[str, ...], BeforeValidator(lambda x: (x,) if isinstance(x, str) else x)]
+
+
+class Phase(Section):
+    """A part of the training, in which some parameters do not move.
+
+    The learning rate's schedule begins anew in every phase.
+    """
+
+    epochs: Count = Field(description="passes over the training split")
+    only: Modules = Field((), description="module paths that learn, such as edges; none: all")
+    freeze: Modules = Field((), description="module paths that do not learn")
+
+
 class Train(Section):
     """How long, where and how exactly."""
 
-    epochs: Count = Field(description="passes over the training split")
+    epochs: Count | None = Field(
+        None, description="passes over the training split; null: those of the phases"
+    )
+    phases: tuple[Phase, ...] = Field(
+        (), description="parts of the training, in which some parameters do not move"
+    )
+    edges_per_step: Count | None = Field(
+        None, description="edges drawn for each step, likelier the more they weigh; null: all"
+    )
     device: str = Field(
         "auto",
         pattern=DEVICE_PATTERN,
@@ -109,3 +139,34 @@ class Train(Section):
     log_every: Count = Field(20, description="steps between lines of the log")
     threads: Count | None = Field(None, description="CPU threads; null: as torch chooses")
     pictures: int = Field(6, ge=0, le=64, description="validation samples drawn")
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Train:
+        if self.epochs is None and not self.phases:
+            raise ValueError("`epochs` is missing. Add it")
+        if self.epochs is not None and self.phases:
+            raise ValueError("epochs are those of the phases. Remove `epochs`, or `phases`")
+        return self
+
+    @property
+    def parts(self) -> tuple[Phase, ...]:
+        """The phases; one of all epochs where none is named."""
+        return self.phases or (Phase(epochs=self.epochs or 1),)
+
+    @property
+    def length(self) -> int:
+        """Epochs in all."""
+        return sum(part.epochs for part in self.parts)
+
+    def phase_of(self, epoch: int) -> tuple[int, int]:
+        """Return the number of a phase in `parts`, and the epochs before it.
+
+        Args:
+            epoch: 1 for the first; one after the last belongs to the last phase.
+        """
+        before = 0
+        for index, part in enumerate(self.parts[:-1]):
+            if epoch <= before + part.epochs:
+                return index, before
+            before += part.epochs
+        return len(self.parts) - 1, before

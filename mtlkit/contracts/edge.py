@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from mtlkit.contracts.plugin import Plugin
@@ -38,7 +38,14 @@ class End:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What an edge's loss sees: both ends, its network and the transferred prediction."""
+    """What an edge's loss sees.
+
+    Args:
+        source: the end that is read.
+        target: the end that is predicted.
+        network: the edge's own; None for a path, which has none.
+        transferred: the transferred prediction.
+    """
 
     source: End
     target: End
@@ -46,11 +53,26 @@ class Transfer:
     transferred: Tensor
 
 
-class Edge(Plugin):
-    """A task transfer: from one task's prediction to another's, and how it is scored."""
+MOST_HOPS = 3
+"""Networks that a path may walk."""
 
-    source: str = Field(alias="from", description="task that is read; all: every one")
-    target: str = Field(alias="to", description="task that is predicted; all: every other one")
+
+class Edge(Plugin):
+    """A task transfer: from one task's prediction to another's, and how it is scored.
+
+    It names two ends, `from` and `to`, and has a network of its own; or it is a `path` of three
+    tasks or more and walks the networks of the edges of its type between them. A path that ends
+    where it begins is a cycle.
+    """
+
+    trains_network: ClassVar[bool] = True
+    """False: `loss` leaves the network as it is, which learns from `own_loss` alone."""
+
+    source: str = Field("", alias="from", description="task that is read; all: every one")
+    target: str = Field("", alias="to", description="task that is predicted; all: every other one")
+    path: tuple[str, ...] = Field(
+        (), description="tasks on the way, 3 or 4, in place of from and to"
+    )
     weight: float = Field(0.01, ge=0, le=1, description="λ: share of the charged task's loss")
     charge: Literal["source", "target"] = Field(
         "source", description="which task's loss it is mixed into"
@@ -58,11 +80,35 @@ class Edge(Plugin):
     detach_input: bool = Field(
         False, description="whether the source's prediction is cut off, so that only T learns"
     )
+    edge_norm: Literal["none", "ema"] = Field(
+        "none",
+        description="ema: its loss counts in units of the charged task's own, by running means",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_ends(self) -> Edge:
+        if self.path:
+            _check_path(self)
+        elif not self.source or not self.target:
+            missing = "from" if not self.source else "to"
+            raise ValueError(f"`{missing}` is missing. Add it, or name the tasks of a `path`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_form(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write either both ends or a path."""
+        left_out = {"source", "target", "from", "to"} if self.path else {"path"}
+        return {key: value for key, value in handler(self).items() if key not in left_out}
 
     @property
     def hops(self) -> tuple[str, ...]:
-        """Tasks on the way; a path has more than two and builds no network."""
-        return (self.source, self.target)
+        """Tasks on the way: both ends, or a path's."""
+        return self.path or (self.source, self.target)
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it walks the networks of other edges and has none of its own."""
+        return bool(self.path)
 
     @property
     def key(self) -> EdgeKey:
@@ -70,9 +116,35 @@ class Edge(Plugin):
         return (*self.hops, self.type_name())
 
     @property
+    def term(self) -> str:
+        """What its loss is called in the log, behind `loss/`."""
+        return f"{'_to_'.join(self.hops)}/{self.type_name()}"
+
+    @property
     def charged_to(self) -> str:
         """The task whose loss this edge is mixed into."""
         return self.hops[0] if self.charge == "source" else self.hops[-1]
+
+    @property
+    def compared(self) -> str:
+        """The task whose label says which elements are compared; counts for the mean loss."""
+        return self.hops[-1]
+
+    def refusal(self, source: Task, target: Task) -> str | None:
+        """Return why it cannot join two tasks, in words without a full stop; None where it can.
+
+        `all` passes over the pairs that are refused. By default these are those with a task that
+        predicts a vector.
+
+        Args:
+            source: the task it would read.
+            target: the task it would predict.
+        """
+        for task in (source, target):
+            if task.vector:
+                what = f"task {task.name!r} predicts one vector per image"
+                return f"{self.type_name()} transfers maps, and {what}"
+        return None
 
     @abstractmethod
     def build_network(self, source: Task, target: Task) -> nn.Module:
@@ -102,7 +174,10 @@ class Edge(Plugin):
         return transfer.target.is_labelled
 
     def own_loss(self, transfer: Transfer) -> Tensor | None:
-        """Return a loss that trains the network alone (pre-training), or None.
+        """Return a loss that trains the network alone, or None.
+
+        Only an edge whose `loss` leaves the network alone (`trains_network`) can have one. It is
+        asked for where gradients are taken and the network is not frozen.
 
         Args:
             transfer: both ends and the transferred prediction.
@@ -117,6 +192,26 @@ class Edge(Plugin):
             target: the task it predicts.
         """
         return f"{self.type_name()}(T[{' → '.join(self.hops)}])"
+
+
+def _check_path(edge: Edge) -> None:
+    """Refuse a path that cannot be walked.
+
+    Raises:
+        ValueError: in a sentence.
+    """
+    path, hops = edge.path, len(edge.path) - 1
+    if edge.source or edge.target:
+        raise ValueError("a path names all its tasks. Remove `from` and `to`, or `path`")
+    if hops < 2:
+        raise ValueError("a path has 3 tasks at least. Write `from` and `to` for an edge")
+    if hops > MOST_HOPS:
+        raise ValueError(f"a path of {hops} hops is too long. Name {MOST_HOPS + 1} tasks at most")
+    inner = path[1:] if path[0] == path[-1] else path
+    twice = sorted({name for name in inner if inner.count(name) > 1})
+    if twice:
+        message = f"the path visits {', '.join(twice)} twice; only its end may be its beginning"
+        raise ValueError(f"{message}. Remove a hop")
 
 
 class AuxiliaryLoss(Plugin):

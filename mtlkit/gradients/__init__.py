@@ -22,7 +22,12 @@ __all__ = [
 
 
 def build_backward(
-    balancer: Balancer, objective: Objective, reach: Reach, conditions: Conditions
+    balancer: Balancer,
+    objective: Objective,
+    reach: Reach,
+    conditions: Conditions,
+    *,
+    is_partial: bool = False,
 ) -> Backward:
     """Return the backward passes that a balancer asks for.
 
@@ -31,11 +36,13 @@ def build_backward(
         objective: whose parameters get gradients; on any device.
         reach: from `probe`, of an objective of the same recipe.
         conditions: how steps are taken.
+        is_partial: whether a phase freezes parameters. Where no two tasks share any of the others,
+            there is nothing to solve, and the losses are added.
 
     Raises:
         UsageError: the balancer looks where this model or these steps do not allow it to.
     """
-    if isinstance(balancer, GradientBalancer):
+    if isinstance(balancer, GradientBalancer) and (reach.shared or not is_partial):
         parameters = dict(objective.named_parameters())
         return GradientLevel(balancer, parameters, reach, conditions)
     return LossLevel(balancer, conditions)

@@ -89,7 +89,8 @@ class GradientLevel(Backward):
         """
         if losses.own is not None and losses.own.requires_grad:
             torch.autograd.backward(losses.own, self.start_of(losses.own), retain_graph=True)
-        present = present_tasks(losses)
+        # in a phase that freezes a task's parameters its loss may be a constant
+        present = {n: loss for n, loss in present_tasks(losses).items() if loss.requires_grad}
         if not present:
             return
         values = self.values(list(present.values())) * self.share

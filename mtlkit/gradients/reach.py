@@ -98,6 +98,9 @@ def probe(objective: Objective, losses: Losses) -> Reach:
 
 def _reached(outputs: list[Tensor], named: Mapping[str, nn.Parameter]) -> list[str]:
     """Return the names of the parameters that outputs depend on."""
+    outputs = [x for x in outputs if x.requires_grad]
+    if not outputs:
+        return []
     starts = [torch.ones_like(x) for x in outputs]
     grads = torch.autograd.grad(
         outputs, list(named.values()), starts, retain_graph=True, allow_unused=True
@@ -127,7 +130,7 @@ def _cut(
 def _behind(start: Any, ends: Iterable[Any]) -> set[Any]:
     """Return the nodes of the autograd graph below a start, with the ends that it meets."""
     found, stops = set[Any](), set(ends)
-    waiting = [node for node, _ in start.next_functions]
+    waiting = [] if start is None else [node for node, _ in start.next_functions]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:

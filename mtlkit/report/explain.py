@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from rich.console import Group, RenderableType
@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtlkit.check import check_recipe
 from mtlkit.contracts import Edge
-from mtlkit.graph import build_graph
+from mtlkit.graph import build_graph, walked
 from mtlkit.model import MultiTaskModel
 from mtlkit.objective import build_model, task_losses
 from mtlkit.recipe import Recipe
+from mtlkit.sampling import EdgeSampler, build_sampler
 
 
 def explain(recipe: Recipe) -> RenderableType:
@@ -64,9 +65,10 @@ def graph_tree(recipe: Recipe) -> Tree:
         kind = "" if task.type_name() == name else f" ({task.type_name()})"
         channels = f"{task.channels} channel" + "s" * (task.channels != 1)
         node = tree.add(f"[b]{name}[/b]{kind}: {channels}, {task.loss_name}")
-        for _, target, data in graph.out_edges(name, data=True):
+        for _, _, data in graph.out_edges(name, data=True):
             edge: Edge = data["edge"]
-            node.add(f"→ {target}: {edge.type_name()}, λ = {edge.weight:g}")
+            way = " → ".join(edge.hops[1:])
+            node.add(f"→ {way}: {edge.type_name()}, λ = {edge.weight:g}")
     return tree
 
 
@@ -84,13 +86,18 @@ def edge_table(recipe: Recipe) -> Table:
     for source in recipe.tasks:
         cells = [
             ", ".join(
-                f"{kind} {data['edge'].weight:g}"
-                for kind, data in (graph.get_edge_data(source, target) or {}).items()
+                _in_short(data["edge"])
+                for data in (graph.get_edge_data(source, target) or {}).values()
             )
             for target in recipe.tasks
         ]
         table.add_row(source, *(cell or "·" for cell in cells))
     return table
+
+
+def _in_short(edge: Edge) -> str:
+    via = f" via {', '.join(edge.hops[1:-1])}" if edge.is_path else ""
+    return f"{edge.type_name()} {edge.weight:g}{via}"
 
 
 def cost_table(recipe: Recipe) -> Table:
@@ -100,10 +107,7 @@ def cost_table(recipe: Recipe) -> Table:
         recipe: any.
     """
     model = build_model(recipe, "meta").eval()
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(torch.empty(1, 3, *recipe.size, device="meta"))
-    flops = {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
+    flops = _counted(model, recipe.size)
     table = Table(title="one image, 2 FLOPs per multiply-add", title_justify="left")
     table.add_column("part")
     table.add_column("parameters", justify="right")
@@ -115,8 +119,40 @@ def cost_table(recipe: Recipe) -> Table:
     table.add_section()
     total, direct = flops.get(prefix, 0) / 1e9, flops.get(f"{prefix}.architecture", 0) / 1e9
     table.add_row("training", f"{parameters(model):,}", f"{total:.2f}")
+    drawn = build_sampler(recipe)
+    if drawn is not None:
+        moved, ran = _mean_of_draws(drawn, model, recipe.size)
+        count = f"{round(drawn.probabilities.sum())} of {len(model.edge_list)} edges a step"
+        table.add_row(f"training, {count}, mean", f"{moved:,.0f}", f"{direct + ran / 1e9:.2f}")
     table.add_row("inference", f"{parameters(model.architecture):,}", f"{direct:.2f}")
     return table
+
+
+def _counted(
+    model: MultiTaskModel, size: tuple[int, int], edges: Sequence[Edge] | None = None
+) -> dict[str, int]:
+    """Return the FLOPs of every module, by path, for one image."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.empty(1, 3, *size, device="meta"), edges)
+    return {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
+
+
+def _mean_of_draws(
+    sampler: EdgeSampler, model: MultiTaskModel, size: tuple[int, int]
+) -> tuple[float, float]:
+    """Return the parameters that a step moves, and the FLOPs of its edges, in the mean.
+
+    What an edge and a path of one draw have in common is counted twice.
+    """
+    prefix = type(model).__name__
+    edges = {edge.key: edge for edge in model.edge_list}
+    moved, ran = float(parameters(model.architecture)), 0.0
+    for key, share in zip(sampler.keys, sampler.probabilities, strict=True):
+        flops = _counted(model, size, [edges[key]])
+        ran += share * (flops.get(prefix, 0) - flops.get(f"{prefix}.architecture", 0))
+        moved += share * sum(parameters(model.edges[name]) for name in walked(edges[key]))
+    return moved, ran
 
 
 def _flops(counted: Mapping[str, int], name: str, part: nn.Module) -> int:
@@ -159,7 +195,7 @@ def objective_lines(recipe: Recipe) -> list[str]:
         added.setdefault(choice.task, []).append(choice.weight * leaf)
     losses = task_losses(tasks, edges, direct, transfers, added)
     symbols = [(x, f"{tasks[name].loss_name}({name}, label)") for name, x in direct.items()]
-    symbols += [(transfers[e.key], e.as_maths(tasks[e.hops[0]], tasks[e.hops[-1]])) for e in edges]
+    symbols += [(transfers[edge.key], _as_maths(edge, recipe)) for edge in edges]
     symbols += [(leaf, choice.type_name()) for choice, leaf in auxiliary]
     lines = []
     for name, loss in losses.items():
@@ -171,7 +207,26 @@ def objective_lines(recipe: Recipe) -> list[str]:
             if g is not None and g != 0
         ]
         lines.append(f"L_{name} = {' + '.join(terms) or '0'}")
-    return [*lines, f"L = {recipe.weighting.as_maths}"]
+    return [*lines, f"L = {recipe.weighting.as_maths}", *_notes(recipe)]
+
+
+def _as_maths(edge: Edge, recipe: Recipe) -> str:
+    text = edge.as_maths(recipe.tasks[edge.hops[0]], recipe.tasks[edge.hops[-1]])
+    return text if edge.edge_norm == "none" else f"c·{text}"
+
+
+def _notes(recipe: Recipe) -> Iterator[str]:
+    """Yield what the formulas do not tell."""
+    edges, count = recipe.all_edges, recipe.train.edges_per_step
+    if any(edge.edge_norm == "ema" for edge in edges):
+        yield "c = running mean of the task's own loss / running mean of the edge's"
+    if count is not None:
+        drawn = f"{min(count, len(edges))} of {len(edges)} edges are drawn for each step"
+        yield f"{drawn}; the loss of one that is drawn with probability p counts 1/p times"
+    for i, part in enumerate(recipe.train.phases, 1):
+        which = [f"only {', '.join(part.only)}"] if part.only else []
+        which += [f"without {', '.join(part.freeze)}"] if part.freeze else []
+        yield f"phase {i}: {part.epochs} epochs, {' '.join(which) or 'everything'} learns"
 
 
 def _leaf() -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from collections.abc import Sequence
@@ -9,7 +10,16 @@ from collections.abc import Sequence
 import torch
 
 from mtlkit.contracts import Edge, End, Task, Transfer
-from mtlkit.testing.contract import Contract, backward, has_gradient, number, require, told
+from mtlkit.nn import frozen
+from mtlkit.testing.contract import (
+    Contract,
+    backward,
+    has_gradient,
+    number,
+    require,
+    require_scalar,
+    told,
+)
 from mtlkit.testing.inputs import label_of, on_meta, prediction_of
 from mtlkit.testing.stand_ins import pair_of
 
@@ -55,7 +65,9 @@ def the_network_turns_one_prediction_into_the_other(edge: Edge, source: Task, ta
 def the_loss_trains_network_and_source_and_never_the_target(
     edge: Edge, source: Task, target: Task
 ) -> None:
-    """The loss is a finite scalar that trains the network and its source, never the target.
+    """The loss is a finite scalar that trains the source, never the target, and the network.
+
+    The network only where `trains_network` says so.
 
     Args:
         edge: what is checked.
@@ -64,15 +76,17 @@ def the_loss_trains_network_and_source_and_never_the_target(
     """
     transfer = _transfer_of(edge, source, target)
     loss = edge.loss(transfer)
-    seen = f"the loss has the shape {tuple(loss.shape)}"
-    require(loss.shape == (), f"{seen}. Return a scalar, such as `target.task.transfer_loss` does")
+    require_scalar(loss, "the loss")
     require(loss.isfinite(), f"the loss is {number(loss)}")
     backward(loss)
     is_free = transfer.target.prediction.grad is None
     require(is_free, "the target's prediction gets a gradient. Detach it, as `as_label` does")
     network = transfer.network
     trained = network is not None and any(has_gradient(p.grad) for p in network.parameters())
-    require(trained, "the network gets no gradient. Compare `transfer.transferred`, undetached")
+    if edge.trains_network:
+        require(trained, "the network gets no gradient. Compare `transfer.transferred`, undetached")
+    else:
+        require(not trained, "the network gets a gradient in spite of `trains_network = False`")
     gradient = transfer.source.prediction.grad
     if edge.detach_input:
         require(gradient is None, "the source gets a gradient in spite of `detach_input`")
@@ -190,4 +204,7 @@ def _transfer_of(edge: Edge, source: Task, target: Task, labelled: bool = True) 
         End(task, prediction, label, is_labelled=labelled)
         for task, prediction, label in zip((source, target), predictions, labels, strict=True)
     ]
-    return Transfer(ends[0], ends[1], network, network(source.as_input(read)))
+    kept = contextlib.nullcontext() if edge.trains_network else frozen(network.parameters())
+    with kept:
+        transferred = network(source.as_input(read))
+    return Transfer(ends[0], ends[1], network, transferred)

@@ -1,13 +1,15 @@
-"""Edges with a transfer network (TTNet): cross-task consistency and alignment."""
+"""Edges with a transfer network (TTNet): consistency, alignment and perceptual loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlkit.contracts import Edge, End, Task, Transfer
 from mtlkit.hookspecs import hookimpl
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _TransferEdge(Edge):
-    """What both edges share: the network and its fields."""
+    """What these edges share: the network and its fields."""
 
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (64, 128, 256), min_length=1, description="channels of the network's stages, finest first"
@@ -40,7 +42,7 @@ class _TransferEdge(Edge):
         )
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
-        """Yield a sentence for each end that is no map, and one for stages that the size lacks.
+        """Yield a sentence where the size lacks pixels for the widths.
 
         Args:
             recipe: the whole recipe.
@@ -49,20 +51,6 @@ class _TransferEdge(Edge):
         if side >> stages < 1:
             message = f"{stages} widths halve {side} pixels {stages} times, to less than one. "
             yield message + f"Write {max(1, side.bit_length() - 1)} widths at most"
-        yield from self._vector_problems(recipe)
-
-    def _vector_problems(self, recipe: Recipe) -> Iterator[str]:
-        """Yield which end predicts one vector per image, and which tasks can stand there."""
-        maps = [name for name, task in recipe.tasks.items() if not task.vector]
-        for key, end in (("from", self.hops[0]), ("to", self.hops[-1])):
-            # an end that is no task's name, such as "all", stands for any of them
-            meant = [end] if end in recipe.tasks else list(recipe.tasks)
-            for name in meant:
-                if recipe.tasks[name].vector:
-                    message = f"{self.type_name()} transfers maps, and task {name!r} "
-                    message += f"(`{key}: {end}`) predicts one vector per image. "
-                    cure = f"Write a task with maps there: {', '.join(maps)}"
-                    yield message + (cure if maps else "Remove the edge")
 
 
 class CrossTaskConsistency(_TransferEdge):
@@ -170,7 +158,106 @@ class Alignment(_TransferEdge):
         return f"{target.loss_name}(T[{' → '.join(self.hops)}], label({self.hops[-1]}))"
 
 
+class Perceptual(_TransferEdge):
+    """What a network makes of the source's prediction, against what it makes of the source's label.
+
+    The loss trains the source alone. The network learns from labels, by a loss of its own: from the
+    source's label it predicts the target's, on images that have both. It does so all through the
+    run, or in a phase of its own that comes first:
+    `train.phases: [{epochs: 20, only: edges}, {epochs: 250, freeze: edges}]`.
+
+    Source: XTConsistency (Zamir et al. 2020, arXiv 2006.04096), whose networks are trained before;
+    invalid pixels spread by 5×5, as in the released code.
+    """
+
+    trains_network: ClassVar[bool] = False
+
+    type: Literal["perceptual"] = "perceptual"
+    detach_input: Literal[False] = Field(
+        False, description="the source is all that this loss trains"
+    )
+    norm: Literal["none"] = Field(
+        "none", description="batch statistics of predictions and of labels would differ"
+    )
+    pseudo_label: Literal["hard", "soft"] = Field(
+        "hard", description="soft: probabilities where the target task has classes"
+    )
+    border: int = Field(
+        2, ge=0, description="pixels around those without a label that are not compared"
+    )
+
+    @property
+    def compared(self) -> str:
+        """The source: its label says which pixels are compared."""
+        return self.hops[0]
+
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Yield a sentence for a path, beside what every transfer edge yields.
+
+        Args:
+            recipe: the whole recipe.
+        """
+        yield from super().problems(recipe)
+        if self.is_path:
+            yield "perceptual has no paths: it needs one network. Write from and to"
+
+    def loss(self, transfer: Transfer) -> Tensor:
+        """Return the target task's loss between both outputs; 0 where the source has no label.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+        label, task = transfer.source.label, transfer.target.task
+        if label is None or transfer.network is None:
+            return transfer.transferred.float().sum() * 0
+        with torch.no_grad():
+            wanted = transfer.network(transfer.source.task.label_as_input(label))
+        if self.pseudo_label == "hard":
+            value = task.as_label(wanted)
+        else:
+            value = task.as_soft_label(wanted, 1.0)
+        valid = self._inside(label.valid)
+        return task.transfer_loss(transfer.transferred, Label(value, valid, label.counts))
+
+    def own_loss(self, transfer: Transfer) -> Tensor | None:
+        """Return the target task's loss of the network on labels; None where one is missing.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+        source, target = transfer.source, transfer.target
+        if source.label is None or target.label is None or transfer.network is None:
+            return None
+        transferred = transfer.network(source.task.label_as_input(source.label))
+        valid = target.label.valid & source.label.valid
+        return target.task.transfer_loss(transferred, replace(target.label, valid=valid))
+
+    def applies(self, transfer: Transfer) -> bool:
+        """Return whether this step has a label of the source.
+
+        Args:
+            transfer: both ends and the transferred prediction.
+        """
+        return transfer.source.is_labelled
+
+    def as_maths(self, source: Task, target: Task) -> str:
+        """Return the loss as `explain` writes it.
+
+        Args:
+            source: the task it reads.
+            target: the task it predicts.
+        """
+        way = f"{source.name} → {target.name}"
+        return f"{target.loss_name}(T[{way}], T[label({source.name}) → {target.name}])"
+
+    def _inside(self, valid: Tensor) -> Tensor:
+        """Return the mask, (N,1,H,W), less a border: networks see what lies around a pixel."""
+        size = 2 * self.border + 1
+        spread = functional.max_pool2d((~valid).float(), size, stride=1, padding=self.border)
+        return spread == 0
+
+
 @hookimpl
 def mtlkit_edges() -> list[type[Edge]]:
     """Return the edges that predict one task from another."""
-    return [CrossTaskConsistency, Alignment]
+    return [CrossTaskConsistency, Alignment, Perceptual]

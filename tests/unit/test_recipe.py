@@ -109,7 +109,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_their_lines():
         ("12", "edges.0.weight"),
         ("13", "weighting"),
         ("14", "optimizer"),
-        ("16", "train.epochs"),
+        ("16", "train"),
     ]
 
 

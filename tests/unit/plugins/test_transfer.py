@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -140,21 +138,3 @@ def test_explain_writes_the_targets_loss():
     assert consistency == "l1(T[segmentation → depth], stop(depth))"
     alignment = Alignment.model_validate(ends).as_maths(SEGMENTATION, DEPTH)
     assert alignment == "l1(T[segmentation → depth], label(depth))"
-
-
-@pytest.mark.parametrize("edge", EDGES)
-def test_vector_tasks_are_refused_by_name_and_behind_all(edge):
-    class Count(Depth):
-        vector = True
-
-    tasks = {"depth": DEPTH, "segmentation": SEGMENTATION, "count": Count(name="count")}
-    recipe = SimpleNamespace(tasks=tasks, size=(32, 64))
-    for target in ("count", "all"):
-        (message,) = edge(source="depth", target=target).problems(recipe)
-        assert f"task 'count' (`to: {target}`) predicts one vector per image" in message
-        assert message.endswith("Write a task with maps there: depth, segmentation")
-    (message,) = edge(source="count", target="depth").problems(recipe)
-    assert "`from: count`" in message
-    both = list(edge(source="all", target="all").problems(recipe))
-    assert [("`from: all`" in text, "`to: all`" in text) for text in both] == [(1, 0), (0, 1)]
-    assert not list(edge(source="depth", target="segmentation").problems(recipe))

@@ -1,0 +1,50 @@
+"""Who is told how a run goes: the hooks of plugins, and objects added for one run."""
+
+from __future__ import annotations
+
+from mtlkit.plugins import Plugins
+from mtlkit.records import Outcome
+
+
+class Tracking:
+    """Tells trackers the moments of a run; one that fails is blamed by name.
+
+    Args:
+        run: handed to every hook.
+        loaded: the plugins that the recipe was read with.
+    """
+
+    def __init__(self, run: object, loaded: Plugins) -> None:
+        self.run, self.loaded = run, loaded
+        self.added = list[object]()
+
+    def add(self, tracker: object) -> None:
+        """Tell another object, too, until the run ends.
+
+        Args:
+            tracker: has methods marked with `hookimpl`.
+        """
+        self.loaded.manager.register(tracker)
+        self.added.append(tracker)
+
+    def tell(self, hook: str, **what: object) -> None:
+        """Call a hook of all trackers.
+
+        Args:
+            hook: its name.
+            what: its arguments beside the run.
+        """
+        with self.loaded.blaming("a tracker fails"):
+            getattr(self.loaded.manager.hook, hook)(run=self.run, **what)
+
+    def end(self, outcome: Outcome) -> None:
+        """Tell the end, and forget the objects that were added.
+
+        Args:
+            outcome: how the run ended.
+        """
+        try:
+            self.tell("mtlkit_run_end", outcome=outcome)
+        finally:
+            while self.added:
+                self.loaded.manager.unregister(self.added.pop())
