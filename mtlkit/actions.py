@@ -13,13 +13,16 @@ from rich.console import Console
 
 from mtlkit import checkpoint
 from mtlkit.check import check_recipe
+from mtlkit.consistency import Consistency
 from mtlkit.document import parse_document
 from mtlkit.engine import Run
-from mtlkit.errors import DivergedError, InterruptedRun, UsageError, suggest
+from mtlkit.errors import DivergedError, InterruptedRun, MissingError, UsageError, suggest
 from mtlkit.listing import find_recipe
 from mtlkit.metrics import delta_m
 from mtlkit.recipe import Recipe, load_recipe, recipe_of
+from mtlkit.report.consistency import consistency_table
 from mtlkit.report.curves import draw_curves
+from mtlkit.report.energy_maps import draw_energies
 from mtlkit.report.explain import explain as explained
 from mtlkit.report.pictures import draw_predictions
 from mtlkit.report.table import metrics_table
@@ -76,7 +79,8 @@ def run(source: Source, out: Path, resume: Path | None) -> None:
     engine = Run(recipe, out=out, resume=resume)
     _say_what_was_not_loaded(engine)
     try:
-        outcome = engine.fit()
+        with recipe.loaded.blaming_authors("training fails"):
+            outcome = engine.fit()
     except (InterruptedRun, DivergedError) as error:
         raise type(error)(f"{error}\n{_advice(engine, error, source)}") from None
     columns = {"last epoch": outcome.last}
@@ -86,32 +90,72 @@ def run(source: Source, out: Path, resume: Path | None) -> None:
     _show_files(engine)
 
 
-def evaluate(path: Path, split: str, source: Source, baselines: Sequence[Path]) -> None:
-    """Measure a checkpoint, print the metrics and draw its predictions.
+def evaluate(
+    path: Path, split: str, source: Source, baselines: Sequence[Path], maps: Path | None
+) -> None:
+    """Measure a checkpoint, print metrics and consistency, and draw its predictions.
 
     Args:
         path: a checkpoint or a run folder.
         split: train or val.
         source: options; its recipe is that of the checkpoint.
         baselines: run folders to give Δm against.
+        maps: new or empty folder for pictures of the consistency energy; None: none are drawn.
+
+    Raises:
+        UsageError: the split is unknown, or there are no such pictures, or no such folder for them.
     """
     if split not in ("train", "val"):
         raise UsageError(f"--split {split}: {suggest(split, ('train', 'val'))}")
     found = checkpoint.find(path)
     engine = load_run(found, source)
-    metrics = engine.evaluate(split)
+    recipe = engine.recipe
+    consistency = Consistency(recipe.tasks, recipe.all_edges)
+    if maps is not None:
+        _make_maps_folder(maps, consistency, recipe)
+    authors = recipe.loaded.blaming_authors("evaluation fails")
+    with authors, consistency.watching(engine.objective):
+        metrics = engine.evaluate(split)
     for reason, times in engine.skipped.items():
         talk.print(f"skipped {times}×: {reason}", markup=False, soft_wrap=True)
     results.print(metrics_table({f"{found.name}, {split}": metrics}, engine.directions))
+    if consistency.edges:
+        results.print()
+        results.print(consistency_table(consistency.report(), recipe.tasks, recipe.offers))
     if baselines:
         reference: dict[str, float] = {}
         for baseline in baselines:
             reference |= load_run(checkpoint.find(baseline), source).evaluate(split)
         print_delta_m(metrics, reference, engine)
     picture = found.with_name(f"{found.stem}_{split}.png")
-    drawn = draw_predictions(engine, picture, engine.recipe.train.pictures, split)
-    if drawn is not None:
-        results.print(f"pictures     {drawn}", soft_wrap=True)
+    drawn = [draw_predictions(engine, picture, recipe.train.pictures, split)]
+    if maps is not None:
+        drawn += draw_energies(engine, maps, split)
+    for written in drawn:
+        if written is not None:
+            results.print(f"pictures     {written}", soft_wrap=True)
+
+
+def _make_maps_folder(folder: Path, consistency: Consistency, recipe: Recipe) -> None:
+    """Make the folder before the long pass, and refuse what could not be drawn into it."""
+    option = f"--consistency-maps {folder}"
+    if not consistency.edges:
+        what = "no edges to a task that is evaluated" if recipe.all_edges else "no edges"
+        raise UsageError(
+            f"{option}: {recipe.name} has {what}, so there is no consistency to measure. Leave the "
+            "option out, or give a run of a recipe with edges"
+        )
+    if not recipe.train.pictures:
+        raise UsageError(f"{option}: train.pictures is 0. Add --set train.pictures=4")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option}: is a file. Give a folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{option}: holds files, which are kept. Give a new or an empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{option}: cannot be made ({error.strerror})"
+        raise MissingError(f"{reason}. Give another folder") from None
 
 
 def load_run(path: Path, source: Source) -> Run:

@@ -115,12 +115,15 @@ def evaluate(
     baseline: Annotated[
         list[Path], typer.Option(help="run folder to give Δm against; several are joined")
     ] = [],
+    consistency_maps: Annotated[
+        Path | None, typer.Option(help="new folder to draw where transferred predictions disagree")
+    ] = None,
 ) -> None:
-    """Measure a checkpoint, and draw its predictions."""
+    """Measure a checkpoint and the consistency of its tasks, and draw its predictions."""
     from mtlkit import actions
 
     source = actions.Source("", settings, device, plugin, no_plugin)
-    actions.evaluate(checkpoint, split, source, baseline)
+    actions.evaluate(checkpoint, split, source, baseline, consistency_maps)
 
 
 @app.command()

@@ -54,6 +54,13 @@ class FieldSpec:
     unit: str = ""
     shape: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.kind, type) and issubclass(self.kind, Tensor)):
+            raise TypeError(
+                f"the kind of a FieldSpec is a class of tensors, got {self.kind!r}. Give one of "
+                "mtlkit.transforms, such as ClassMap"
+            )
+
     @property
     def is_label(self) -> bool:
         """Whether it can be learned; an extra cannot."""
@@ -88,6 +95,13 @@ class MetricSpec:
     unit: str
     higher_is_better: bool
     repeats: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, torchmetrics.Metric):
+            raise TypeError(
+                f"a MetricSpec needs an object of a torchmetrics.Metric, got {self.metric!r}. Make "
+                "one, and wrap it in mtlkit.metrics.OnValid"
+            )
 
 
 class Counts(NamedTuple):
@@ -210,6 +224,7 @@ class Losses:
         own: sum of the losses that move own parameters only; None where there is none.
         present: tasks with a label or another term in this step.
         output: what the model returned.
+        parts: the same as `terms`, on the graph, for gradients of one part alone.
     """
 
     tasks: dict[str, Tensor]
@@ -217,12 +232,15 @@ class Losses:
     own: Tensor | None
     present: frozenset[str]
     output: Output
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
     def detached(self) -> Losses:
         """Return the same numbers without the graph."""
         own = None if self.own is None else self.own.detach()
         tasks = {name: loss.detach() for name, loss in self.tasks.items()}
-        return replace(self, tasks=tasks, own=own, output=self.output.detached())
+        return replace(
+            self, tasks=tasks, own=own, output=self.output.detached(), parts=dict(self.terms)
+        )
 
 
 def counts_of(valid: Tensor) -> Counts:

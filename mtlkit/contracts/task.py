@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts.plugin import Plugin
 from mtlkit.nn import Decoder, Trunk
-from mtlkit.structures import Batch, FeatureSpec, Label, MetricSpec
+from mtlkit.structures import LABEL_UNIT, Batch, FeatureSpec, Label, MetricSpec
 
 
 class Task(Plugin):
@@ -25,6 +25,10 @@ class Task(Plugin):
     """True: the prediction is (N,C), not a map."""
     likelihood: ClassVar[Literal["gaussian", "laplace", "categorical"]] = "gaussian"
     """What the loss is a negative log-likelihood of; read by uncertainty weighting."""
+    disagreement_unit: ClassVar[str] = LABEL_UNIT
+    """The unit of `disagreement` as tables show it; LABEL_UNIT: that of the label."""
+    error_unit: ClassVar[str] = LABEL_UNIT
+    """The unit of `pixel_error`, likewise."""
 
     @property
     @abstractmethod
@@ -127,6 +131,29 @@ class Task(Plugin):
             label: label or pseudo-label.
         """
         return self.loss(transferred, label)
+
+    def disagreement(self, transferred: Tensor, prediction: Tensor) -> Tensor:
+        """Return how far each pixel of a transferred prediction is from the task's own, (N,1,H,W).
+
+        It is 0 where both are equal; by default the mean over channels of |p − q|. Tasks with
+        vectors need none: no edge leads to them.
+
+        Args:
+            transferred: as a prediction.
+            prediction: the task's own, (N,C,H,W), float.
+        """
+        return (transferred - prediction).abs().mean(1, keepdim=True)
+
+    def pixel_error(self, prediction: Tensor, label: Label) -> Tensor:
+        """Return how wrong each pixel is, (N,1,H,W); it counts where the label is valid.
+
+        By default the mean over channels of |`as_label(prediction)` − label|.
+
+        Args:
+            prediction: (N,C,H,W), float.
+            label: with a value of float maps; override for others.
+        """
+        return (self.as_label(prediction) - label.value).abs().mean(1, keepdim=True)
 
     def render(self, value: Tensor) -> Tensor:
         """Return pictures, (N,3,H,W) in [0,1]; all of one call share one scale.

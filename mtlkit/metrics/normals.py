@@ -45,7 +45,7 @@ class _AngleMetric(Metric):
             prediction: normals of any length, (N,3,H,W), float.
             label: unit normals, (N,3,H,W), float.
         """
-        angle = _degrees(prediction.detach().float(), label.value.float()).nan_to_num(180.0)
+        angle = angle_degrees(prediction.detach().float(), label.value.float()).nan_to_num(180.0)
         angle = torch.where(label.valid, angle, 0.0)
         self.total += angle.sum(dtype=torch.float64)
         self.squared += angle.square().sum(dtype=torch.float64)
@@ -103,8 +103,13 @@ class AngleWithin(_AngleMetric):
         return self.bins[:edge].sum().double() / self.bins.sum()
 
 
-def _degrees(prediction: Tensor, value: Tensor) -> Tensor:
-    """Return angles, (N,1,H,W), in [0,180]; NaN where either has NaN."""
+def angle_degrees(prediction: Tensor, value: Tensor) -> Tensor:
+    """Return the angles between normals, (N,1,H,W), in [0,180]; NaN where either has NaN.
+
+    Args:
+        prediction: normals of any length, (N,3,H,W), float.
+        value: unit normals, (N,3,H,W), float.
+    """
     p = functional.normalize(prediction, dim=1)
     apart = torch.linalg.vector_norm(p - value, dim=1, keepdim=True)
     along = torch.linalg.vector_norm(p + value, dim=1, keepdim=True)

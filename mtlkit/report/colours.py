@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtlkit.report.sheet import INVALID, Item, as_bytes, colour_key, words
+from mtlkit.report.sheet import INVALID, NO_LABEL, Item, as_bytes, colour_key, words
 from mtlkit.structures import FieldSpec
 from mtlkit.transforms import ClassMap, EdgeMap, NormalMap
 
@@ -14,6 +14,12 @@ DARKEST = 0.25  # of a scale of grey: darker is kept for pixels without a label
 MOST_SAMPLES = 1_000_000  # values that quantiles are taken of; torch.quantile takes 2^24 at most
 LEVELS = 7  # of red, green and blue among which colours of classes are chosen
 EDGE, NO_EDGE = (0.1, 0.25, 0.6), (0.93, 0.93, 0.9)
+
+# ColorBrewer's OrRd in nine classes: from 0, pale, to much, dark red
+HEAT = (
+    (255, 247, 236), (254, 232, 200), (253, 212, 158), (253, 187, 132), (252, 141, 89),
+    (239, 101, 72), (215, 48, 31), (179, 0, 0), (127, 0, 0),
+)  # fmt: skip
 
 
 def drawn(values: Tensor, spec: FieldSpec) -> tuple[Tensor, list[Item]]:
@@ -37,6 +43,26 @@ def drawn(values: Tensor, spec: FieldSpec) -> tuple[Tensor, list[Item]]:
         key = colour_key(("no edge", "edge"), as_bytes(colours.T))
         return as_bytes(colours[(values[:, 0] > 0.5).long()].permute(0, 3, 1, 2)), key
     return _greys(values.float().mean(1, keepdim=True), spec.unit)
+
+
+def heat(values: Tensor, unit: str) -> tuple[Tensor, list[Item]]:
+    """Return pictures of what is best at 0, (K,3,H,W), uint8, and what explains their colours.
+
+    Args:
+        values: (K,1,H,W), float, 0 or more; NaN where there is no label. All share a scale.
+        unit: of the values.
+    """
+    known = values[~values.isnan()]
+    sample = known[:: -(-len(known) // MOST_SAMPLES)] if len(known) else values.new_zeros(1)
+    top = torch.quantile(sample, SHOWN[1])
+    top = torch.where(top > 0, top, sample.amax()).clamp(min=1e-12)
+    anchors = torch.tensor(HEAT) / 255
+    position = (values[:, 0] / top).nan_to_num().clamp(0, 1) * (len(HEAT) - 1)
+    below = position.long().clamp(max=len(HEAT) - 2)
+    colours = torch.lerp(anchors[below], anchors[below + 1], (position - below)[..., None])
+    pictures = torch.where(values.isnan(), INVALID, as_bytes(colours.permute(0, 3, 1, 2)))
+    missing = [NO_LABEL] if values.isnan().any() else []
+    return pictures, words(f"0 (pale) to {top:.3g} (dark red) {unit}") + missing
 
 
 def class_colours(count: int) -> Tensor:

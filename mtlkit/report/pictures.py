@@ -27,7 +27,7 @@ from mtlkit.report.sheet import (
     words,
     write_sheet,
 )
-from mtlkit.structures import Batch, FieldSpec, Label, Output
+from mtlkit.structures import Batch, EdgeKey, FieldSpec, Label, Output
 from mtlkit.transforms import ClassMap
 from mtlkit.walk import spread
 
@@ -72,7 +72,7 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
     chosen = spread(run.loader(split)[1].count, count)
     if not chosen or not tasks:
         return None
-    with _evaluating(run.model), seeded_draws(run.recipe.seed, 0):
+    with evaluating(run.model), seeded_draws(run.recipe.seed, 0):
         read = _predict(run, split, chosen, tasks)
     if read is None:
         return None
@@ -85,8 +85,12 @@ def draw_predictions(run: Run, path: Path, count: int, split: str = "val") -> Pa
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluate without gradients, then give every module its own mode back."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluate without gradients, then give every module its own mode back.
+
+    Args:
+        model: its modules may be in different modes.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -123,7 +127,7 @@ def _predict(
 
 def _maps(name: str, task: Task, batch: Batch, output: Output) -> Maps:
     into = {key: x for key, x in output.transfers.items() if key[-2] == name}
-    titles = [f" {ARROW} ".join(key[:-1]) + f" ({key[-1]})" for key in into]
+    titles = [transfer_title(key) for key in into]
     raw = [output.predictions[name], *into.values()]
     shown = [_small(task, task.as_label(prediction.float())) for prediction in raw]
     prediction, label = shown[0], task.read(batch)
@@ -137,6 +141,15 @@ def _maps(name: str, task: Task, batch: Batch, output: Output) -> Maps:
         if not task.vector:
             value = torch.where(valid if value.ndim == 4 else valid[:, 0], value, prediction)
     return Maps(["label", "prediction", *titles], [value, *shown], valid)
+
+
+def transfer_title(key: EdgeKey) -> str:
+    """Return the title of what an edge transfers.
+
+    Args:
+        key: of the edge.
+    """
+    return f" {ARROW} ".join(key[:-1]) + f" ({key[-1]})"
 
 
 def _small(task: Task, value: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from mtlkit.testing.contract import Check, Contract
 from mtlkit.testing.datasets import DATASET
 from mtlkit.testing.edges import EDGE
 from mtlkit.testing.encoders import ENCODER
+from mtlkit.testing.inputs import named
 from mtlkit.testing.stand_ins import pair_of, tasks_called
-from mtlkit.testing.tasks import TASK, named
+from mtlkit.testing.tasks import TASK
 from mtlkit.testing.weightings import WEIGHTING
 
 CONTRACTS: Mapping[str, Contract] = {
@@ -149,6 +150,7 @@ def make(plugin_class: type[Plugin], fields: Mapping[str, Any]) -> Plugin:
 
     Raises:
         UsageError: a field is missing or wrong.
+        PluginError: the class sets a field of itself.
     """
     added: dict[str, Any] = {}
     if issubclass(plugin_class, Edge):
@@ -160,6 +162,11 @@ def make(plugin_class: type[Plugin], fields: Mapping[str, Any]) -> Plugin:
     except ValidationError as error:
         first = error.errors()[0]
         key, name = ".".join(map(str, first["loc"])), plugin_class.type_name()
+        if first["type"] == "frozen_instance":  # not about what was given
+            raise PluginError(
+                f"{name}: sets {key!r} of itself, and a plugin is frozen. Compute it in a property, "
+                "or hold it in the module that is built"
+            ) from None
         raise UsageError(
             f"{name}: {key or 'its fields'}: {first['msg']}. Give it in "
             f"contract_tests(…, arguments={{{name!r}: {{{key!r}: …}}}})"

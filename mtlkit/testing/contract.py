@@ -16,6 +16,9 @@ from mtlkit.contracts import Plugin
 from mtlkit.errors import UsageError, suggest
 from mtlkit.plugin_file import first_line, innermost
 
+ROUNDING = 1e-5
+"""Of a distance of predictions in float32 that should be 0."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -159,16 +162,34 @@ def require(claim: object, found: str) -> None:
         raise AssertionError(found)
 
 
+def require_scalar(found: Any, what: str) -> None:
+    """Raise an AssertionError unless something is a scalar tensor on the graph.
+
+    Args:
+        found: what a plugin returned.
+        what: it is, in words.
+    """
+    __tracebackhide__ = True
+    form = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    is_scalar = isinstance(found, Tensor) and found.shape == ()
+    require(is_scalar, f"{what} is of {form}. Return a scalar tensor")
+    require(found.requires_grad, f"{what} has no gradient. Compute it without detaching anything")
+
+
 def require_equal(found: Tensor, wanted: Tensor, sentence: str) -> None:
     """Raise an AssertionError unless two tensors are equal, bit for bit.
 
     Args:
         found: any.
-        wanted: any.
+        wanted: any; NaN equals NaN.
         sentence: what is wrong, and what to do.
     """
     __tracebackhide__ = True
-    require(torch.equal(found, wanted), sentence)
+    is_equal = torch.equal(found, wanted)
+    if found.is_floating_point() and wanted.is_floating_point():
+        both = torch.isnan(found) & torch.isnan(wanted) if found.shape == wanted.shape else None
+        is_equal = is_equal or (both is not None and torch.equal(found[~both], wanted[~both]))
+    require(is_equal, sentence)
 
 
 def require_close(
@@ -192,6 +213,23 @@ def require_close(
         torch.testing.assert_close(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
     except AssertionError:
         raise AssertionError(sentence) from None
+
+
+def require_distances(values: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise an AssertionError unless all values are finite and none is below 0 but for rounding.
+
+    Args:
+        values: what a method returned.
+        shape: that it should have.
+        name: of the method.
+    """
+    __tracebackhide__ = True
+    seen = f"`{name}` has the shape {tuple(values.shape)}, not {shape}"
+    require(values.shape == shape, f"{seen}. Return one number per pixel, (N,1,H,W)")
+    low, high = values.amin(), values.amax()
+    seen = f"`{name}` reaches from {number(low)} to {number(high)}"
+    is_good = bool(values.isfinite().all()) and low >= -ROUNDING
+    require(is_good, f"{seen}. Return finite numbers from 0 up")
 
 
 def backward(loss: Tensor) -> None:

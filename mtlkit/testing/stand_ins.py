@@ -13,7 +13,8 @@ from torchmetrics import MeanAbsoluteError
 from mtlkit.contracts import Encoder, Task
 from mtlkit.metrics import MeanIoU, OnValid
 from mtlkit.nn import masked_mean
-from mtlkit.structures import LABEL_UNIT, FeatureSpec, Label, MetricSpec
+from mtlkit.structures import LABEL_UNIT, FeatureSpec, Label, MetricSpec, Output
+from mtlkit.testing.inputs import prediction_of
 
 CLASSES = 5
 WIDTHS = (6, 8, 10)
@@ -77,6 +78,15 @@ class ClassTask(Task):
         """
         return (prediction.detach().float() / temperature).softmax(1)
 
+    def pixel_error(self, prediction: Tensor, label: Label) -> Tensor:
+        """Return 1 where the likeliest class is wrong, else 0, (N,1,H,W).
+
+        Args:
+            prediction: logits, (N,C,H,W).
+            label: ids, (N,H,W).
+        """
+        return (prediction.argmax(1, keepdim=True) != label.value[:, None]).float()
+
     def render(self, value: Tensor) -> Tensor:
         """Return shades of grey, (N,3,H,W).
 
@@ -131,6 +141,26 @@ class Stages(nn.Module):
         return maps[1:]
 
 
+class ConstantMap(nn.Module):
+    """An architecture whose prediction is a bf16 parameter, as autocast makes it.
+
+    Args:
+        task: whose.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task, self.map = task, nn.Parameter(prediction_of(task).bfloat16())
+
+    def forward(self, image: Tensor) -> Output:
+        """Return the prediction.
+
+        Args:
+            image: not used.
+        """
+        return Output({self.task.name: self.map})
+
+
 class StagesEncoder(Encoder):
     """Strides 2, 4, 8."""
 
@@ -139,6 +169,17 @@ class StagesEncoder(Encoder):
     def build_encoder(self) -> tuple[nn.Module, FeatureSpec]:
         """Return the stages and their spec."""
         return Stages(), FeatureSpec(WIDTHS, (2, 4, 8), 8)
+
+
+def reading(task: Task, label: Label) -> Task:
+    """Return the task as one that reads this label, whatever it makes of a batch otherwise.
+
+    Args:
+        task: any.
+        label: to read.
+    """
+    reader: type[Task] = type("Reader", (type(task),), {"read": lambda self, batch: label})
+    return reader.model_validate(task.model_dump(by_alias=True))
 
 
 def tasks_called(names: tuple[str, ...]) -> dict[str, Task]:

@@ -8,23 +8,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlkit.contracts import Task
 from mtlkit.model import MultiTaskModel
 from mtlkit.objective import Objective
-from mtlkit.structures import Batch, Counts, Label, Output, counts_of, mean_counts
+from mtlkit.structures import Batch, Label, counts_of, mean_counts
 from mtlkit.testing.contract import (
+    ROUNDING,
     Contract,
     backward,
     has_gradient,
     number,
     require,
     require_close,
+    require_distances,
     require_equal,
     told,
 )
-from mtlkit.testing.inputs import SIZE, label_of, on_meta, prediction_of
+from mtlkit.testing.inputs import SIZE, label_of, named, on_meta, prediction_of, rows_of, spoilt
+from mtlkit.testing.stand_ins import ConstantMap, reading
 
 TASK = Contract("task")
 NEARLY = 0.0051  # half a bin of a median that is read from a histogram
@@ -42,15 +45,6 @@ def check_task(task: Task) -> None:
     """
     __tracebackhide__ = True
     TASK.run(named(task))
-
-
-def named(task: Task) -> Task:
-    """Return the task under the name that a recipe would give it.
-
-    Args:
-        task: without a name, perhaps.
-    """
-    return task if task.name else task.model_copy(update={"name": task.type_name()})
 
 
 @TASK.promises
@@ -102,7 +96,7 @@ def what_is_predicted_at_invalid_pixels_does_not_matter(task: Task) -> None:
     """What is predicted at invalid pixels, ±1e6 too, changes neither loss nor gradient."""
     prediction, label = prediction_of(task), label_of(task)
     for value in (1e6, -1e6):
-        _require_same(task, (_spoilt(task, prediction, label, value), label), (prediction, label))
+        _require_same(task, (spoilt(task, prediction, label, value), label), (prediction, label))
 
 
 @TASK.promises
@@ -110,7 +104,7 @@ def a_prediction_that_is_no_number_matters_only_where_it_counts(task: Task) -> N
     """NaN and infinity at invalid pixels change neither the loss nor a metric."""
     prediction, label = prediction_of(task), label_of(task)
     for value in (math.nan, math.inf, -math.inf):
-        other = _spoilt(task, prediction, label, value)
+        other = spoilt(task, prediction, label, value)
         losses = task.loss(other, label), task.loss(prediction, label)
         require_equal(*losses, f"with {value} there the loss is {number(losses[0])}. {MASKED}")
         for key, spec in task.metrics().items():
@@ -129,9 +123,9 @@ def losses_of_half_steps_average_to_that_of_the_whole_step(task: Task) -> None:
     halves, name = (slice(0, 2), slice(2, 4)), task.name
     counts = mean_counts([{name: counts_of(label.valid[rows])} for rows in halves])[name]
     whole = task.loss(prediction, label)
-    losses = [task.loss(prediction[rows], _rows(label, rows, counts)) for rows in halves]
+    losses = [task.loss(prediction[rows], rows_of(label, rows, counts)) for rows in halves]
     require_close(torch.stack(losses).mean(), whole, f"the halves differ from the whole. {MASKED}")
-    apart = torch.stack([task.loss(prediction[rows], _rows(label, rows)) for rows in halves])
+    apart = torch.stack([task.loss(prediction[rows], rows_of(label, rows)) for rows in halves])
     is_uneven = not torch.allclose(apart.mean(), whole, rtol=1e-3)
     require(is_uneven, f"it takes no notice of how many pixels are valid. {MASKED}")
 
@@ -139,8 +133,8 @@ def losses_of_half_steps_average_to_that_of_the_whole_step(task: Task) -> None:
 @TASK.promises
 def bf16_predictions_are_scored_in_full_precision(task: Task) -> None:
     """A prediction in bf16 is scored as its float32 copy would be."""
-    architecture, label = _Constant(task), label_of(task)
-    task = _reading(task, label)
+    architecture, label = ConstantMap(task), label_of(task)
+    task = reading(task, label)
     objective = Objective(MultiTaskModel({task.name: task}, [], architecture))
     loss = objective(Batch(torch.zeros(2, 3, *SIZE), {task.name: label})).tasks[task.name]
     wanted = task.loss(architecture.map.float(), label)
@@ -204,6 +198,32 @@ def pictures_are_rgb_in_the_unit_range_and_have_a_legend(task: Task) -> None:
     require(legend and "\n" not in legend, f"the legend is {legend!r}. Return one line")
 
 
+@TASK.promises
+def a_prediction_disagrees_with_another_and_not_with_itself(task: Task) -> None:
+    """`disagreement` is (N,1,H,W), above 0 for two predictions and 0 for one and itself."""
+    if task.vector:
+        return  # no edge leads to a vector
+    one, other = prediction_of(task), prediction_of(task, seed=7)
+    found = task.disagreement(other, one)
+    require_distances(found, (2, 1, *SIZE), "disagreement")
+    own, others = float(task.disagreement(one, one).abs().amax()), float(found.amax())
+    seen = f"it is {own:g} for a prediction and itself, and {others:g} at most for two"
+    require(own <= ROUNDING < others, f"{seen}. Return a distance")
+
+
+@TASK.promises
+def the_error_of_a_pixel_is_smaller_where_the_prediction_is_right(task: Task) -> None:
+    """`pixel_error` is (N,1,H,W), and against `as_label(p)` smaller for p than for −p."""
+    if task.vector:
+        return  # metrics tell of vectors
+    right = prediction_of(task)
+    label = Label(task.as_label(right), label_of(task).valid)
+    errors = [task.pixel_error(p, label) for p in (right, -right)]
+    require_distances(errors[1], (2, 1, *SIZE), "pixel_error")
+    good, bad = (float(error[label.valid].mean()) for error in errors)
+    require(good < bad, f"the mean error of p is {good:g}, that of −p {bad:g}. Look for its sign")
+
+
 @TASK.promises_once
 def metrics_are_best_where_the_prediction_is_right(task: Task) -> None:
     """Metrics are 1 (or 0, where lower is better) for a right prediction, and worse for −p."""
@@ -258,23 +278,6 @@ def it_is_frozen_and_reads_nothing_from_nothing(task: Task) -> None:
     raise AssertionError("a field can be set. Leave `model_config` frozen")
 
 
-class _Constant(nn.Module):
-    """An architecture whose predictions are bf16 parameters, as autocast makes them."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task, self.map = task, nn.Parameter(prediction_of(task).bfloat16())
-
-    def forward(self, image: Tensor) -> Output:
-        return Output({self.task.name: self.map})
-
-
-def _reading(task: Task, label: Label) -> Task:
-    """Return the task as one that reads this label, whatever it makes of a batch otherwise."""
-    reader: type[Task] = type("Reader", (type(task),), {"read": lambda self, batch: label})
-    return reader.model_validate(task.model_dump(by_alias=True))
-
-
 def _require_same(task: Task, one: tuple[Tensor, Label], other: tuple[Tensor, Label]) -> None:
     """Require equal losses and gradients of two pairs of prediction and label."""
     losses, gradients = zip(*_scored(task, one, other), strict=True)
@@ -288,13 +291,3 @@ def _scored(task: Task, *pairs: tuple[Tensor, Label]) -> Iterator[tuple[Tensor, 
         leaf = prediction.clone().requires_grad_()
         loss = task.loss(leaf, label)
         yield loss.detach(), torch.autograd.grad(loss, leaf)[0]
-
-
-def _rows(label: Label, rows: slice, counts: Counts | None = None) -> Label:
-    return Label(label.value[rows], label.valid[rows], counts)
-
-
-def _spoilt(task: Task, prediction: Tensor, label: Label, value: float) -> Tensor:
-    """Return the prediction with a value wherever the label is not valid."""
-    mask = label.valid[:, None] if task.vector else label.valid
-    return torch.where(mask, prediction, torch.full_like(prediction, value))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mtlkit.contracts import Task
 
@@ -24,6 +25,17 @@ def precise(prediction: Tensor) -> Tensor:
         prediction: float, of any precision.
     """
     return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+
+
+def divergence(transferred: Tensor, prediction: Tensor) -> Tensor:
+    """Return KL(prediction ‖ transferred) of each pixel, (N,1,H,W), in nats.
+
+    Args:
+        transferred: log-probabilities, (N,C,H,W), float.
+        prediction: log-probabilities, (N,C,H,W), float.
+    """
+    each = functional.kl_div(transferred, prediction, reduction="none", log_target=True)
+    return each.sum(1, keepdim=True)
 
 
 def kind_problems(task: Task, recipe: Recipe, kind: type[Tensor], learns: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from mtlkit.nn import masked_mean
 from mtlkit.structures import Label, MetricSpec
 from mtlkit.transforms import EdgeMap
 
-from ._shared import ABSENT, kind_problems, precise
+from ._shared import ABSENT, divergence, kind_problems, precise
 
 if TYPE_CHECKING:
     from mtlkit.recipe import Recipe
@@ -59,6 +59,8 @@ class Boundary(Task):
         0.95, description="weight of boundary pixels, others have 1 less it; balanced: by image"
     )
     likelihood: ClassVar[Literal["gaussian", "laplace", "categorical"]] = "categorical"
+    disagreement_unit: ClassVar[str] = "nats (KL)"
+    error_unit: ClassVar[str] = "probability"
 
     @property
     def channels(self) -> int:
@@ -125,6 +127,24 @@ class Boundary(Task):
             temperature: what the logits are divided by, > 0; above 1 is softer.
         """
         return (precise(prediction.detach()) / temperature).sigmoid()
+
+    def disagreement(self, transferred: Tensor, prediction: Tensor) -> Tensor:
+        """Return KL(σ(prediction) ‖ σ(transferred)) of boundary or none, (N,1,H,W).
+
+        Args:
+            transferred: logits, (N,1,H,W), float.
+            prediction: logits, (N,1,H,W), float.
+        """
+        return divergence(self.as_input(transferred), self.as_input(prediction))
+
+    def pixel_error(self, prediction: Tensor, label: Label) -> Tensor:
+        """Return |σ(prediction) − label|, (N,1,H,W), in [0,1].
+
+        Args:
+            prediction: logits, (N,1,H,W), float.
+            label: 1 on a boundary, else 0, or probabilities, (N,1,H,W), float.
+        """
+        return (precise(prediction).sigmoid() - label.value).abs()
 
     def render(self, value: Tensor) -> Tensor:
         """Return dark lines on light ground, (N,3,H,W), in [0,1].

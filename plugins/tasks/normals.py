@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,6 +13,7 @@ from torch.nn import functional
 from mtlkit.contracts import Task
 from mtlkit.hookspecs import hookimpl
 from mtlkit.metrics import AngleWithin, MeanAngle, MedianAngle, RootMeanSquareAngle
+from mtlkit.metrics.normals import angle_degrees
 from mtlkit.nn import masked_mean
 from mtlkit.structures import Label, MetricSpec
 from mtlkit.transforms import NormalMap
@@ -42,6 +43,8 @@ class Normals(Task):
     loss_kind: Literal["cosine", "l1"] = Field(
         "cosine", alias="loss", description="the error of a pixel"
     )
+    disagreement_unit: ClassVar[str] = "1 - cos"
+    error_unit: ClassVar[str] = "°"
 
     @property
     def channels(self) -> int:
@@ -92,6 +95,24 @@ class Normals(Task):
             prediction: vectors of any length, (N,3,H,W), float.
         """
         return functional.normalize(precise(prediction.detach()), dim=1)
+
+    def disagreement(self, transferred: Tensor, prediction: Tensor) -> Tensor:
+        """Return 1 less the cosine of the angle between both, (N,1,H,W), in [0,2].
+
+        Args:
+            transferred: vectors of any length, (N,3,H,W), float.
+            prediction: vectors of any length, (N,3,H,W), float.
+        """
+        return 1 - (_direction(transferred) * _direction(prediction)).sum(1, keepdim=True)
+
+    def pixel_error(self, prediction: Tensor, label: Label) -> Tensor:
+        """Return the angle to the label, (N,1,H,W), in degrees, in [0,180].
+
+        Args:
+            prediction: vectors of any length, (N,3,H,W), float.
+            label: unit vectors, (N,3,H,W), float.
+        """
+        return angle_degrees(precise(prediction), label.value)
 
     def render(self, value: Tensor) -> Tensor:
         """Return pictures, (N,3,H,W), in [0,1], coloured as the field does.

@@ -18,6 +18,8 @@ from mtlkit.nn import masked_mean
 from mtlkit.structures import Label, MetricSpec
 from mtlkit.transforms import ClassMap
 
+from ._shared import divergence, precise
+
 if TYPE_CHECKING:
     from mtlkit.recipe import Recipe
 
@@ -57,6 +59,8 @@ class Segmentation(Task):
         "auto", description="colours of pictures; auto: by the number of classes"
     )
     likelihood: ClassVar[Literal["gaussian", "laplace", "categorical"]] = "categorical"
+    disagreement_unit: ClassVar[str] = "nats (KL)"
+    error_unit: ClassVar[str] = "share wrong"
 
     @property
     def channels(self) -> int:
@@ -124,6 +128,28 @@ class Segmentation(Task):
             temperature: what the logits are divided by, > 0; above 1 is softer.
         """
         return (prediction.detach().float() / temperature).softmax(1)
+
+    def disagreement(self, transferred: Tensor, prediction: Tensor) -> Tensor:
+        """Return KL(softmax(prediction) ‖ softmax(transferred)), (N,1,H,W), summed over classes.
+
+        Args:
+            transferred: logits, (N,C,H,W), float.
+            prediction: logits, (N,C,H,W), float.
+
+        Source: XTasC-Net, released code (const_energy.py), which divides by the number of classes
+            as well.
+        """
+        both = (precise(transferred).log_softmax(1), precise(prediction).log_softmax(1))
+        return divergence(*both)
+
+    def pixel_error(self, prediction: Tensor, label: Label) -> Tensor:
+        """Return 1 where the likeliest class is wrong, else 0, (N,1,H,W), float32.
+
+        Args:
+            prediction: logits, (N,C,H,W), float.
+            label: ids, (N,H,W), int64.
+        """
+        return (prediction.argmax(1, keepdim=True) != label.value[:, None]).float()
 
     def render(self, value: Tensor) -> Tensor:
         """Return the classes' colours, (N,3,H,W), in [0,1].

@@ -83,6 +83,14 @@ TASKS: dict[str, tuple[dict[str, Any], str]] = {
         {"render": lambda self, value: 9 * value.expand(-1, 3, -1, -1)},
         "Clamp them to [0,1]",
     ),
+    "a_prediction_disagrees_with_another_and_not_with_itself": (
+        {"disagreement": lambda self, transferred, p: (transferred + p).abs()},
+        "for a prediction and itself, and 4.1",
+    ),
+    "the_error_of_a_pixel_is_smaller_where_the_prediction_is_right": (
+        {"pixel_error": lambda self, p, label: (self.as_label(p) + label.value).abs()},
+        "the mean error of p is 2.18297, that of −p 0. Look for its sign",
+    ),
     "metrics_are_best_where_the_prediction_is_right": (
         {"metrics": lambda self: dict(WRONG_WAY)},
         "metric 'abs_err' is 0 where all is right, not 1. Look at `as_label`",
@@ -168,6 +176,24 @@ def test_an_edge_that_breaks_a_promise_is_caught(name, monkeypatch):
     assert words in str(caught.value)
     with pytest.raises(AssertionError, match="breaks its contract"):
         check_edge(edge)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "words"),
+    [
+        ("disagreement", lambda a, b: (a - b).abs().mean(1), "has the shape (2, 33, 47), not"),
+        ("disagreement", lambda a, b: a - b, "Return finite numbers from 0 up"),
+        ("disagreement", lambda a, b: (a - b).abs() / 0, "Return finite numbers from 0 up"),
+        ("disagreement", lambda a, b: 0 * a, "and 0 at most for two. Return a distance"),
+        ("pixel_error", lambda p, label: p.amax((2, 3)), "`pixel_error` has the shape (2, 1)"),
+        ("pixel_error", lambda p, label: label.value - p - 9, "`pixel_error` reaches from -"),
+    ],
+)
+def test_each_way_to_be_no_distance_is_caught(name, broken, words):
+    task = type("Broken", (HealthyTask,), {name: staticmethod(broken)})(name="broken")
+    with pytest.raises(AssertionError) as caught:
+        check_task(task)
+    assert words in str(caught.value)
 
 
 def test_healthy_ones_pass():
