@@ -211,7 +211,7 @@ class Perceptual(_TransferEdge):
         if label is None or transfer.network is None:
             return transfer.transferred.float().sum() * 0
         with torch.no_grad():
-            wanted = transfer.network(transfer.source.task.label_as_input(label))
+            wanted = transfer.network(self._as_input(transfer))
         if self.pseudo_label == "hard":
             value = task.as_label(wanted)
         else:
@@ -228,7 +228,7 @@ class Perceptual(_TransferEdge):
         source, target = transfer.source, transfer.target
         if source.label is None or target.label is None or transfer.network is None:
             return None
-        transferred = transfer.network(source.task.label_as_input(source.label))
+        transferred = transfer.network(self._as_input(transfer))
         valid = target.label.valid & source.label.valid
         return target.task.transfer_loss(transferred, replace(target.label, valid=valid))
 
@@ -249,6 +249,13 @@ class Perceptual(_TransferEdge):
         """
         way = f"{source.name} → {target.name}"
         return f"{target.loss_name}(T[{way}], T[label({source.name}) → {target.name}])"
+
+    @staticmethod
+    def _as_input(transfer: Transfer) -> Tensor:
+        """Return what the network reads of the source's label."""
+        task, label = transfer.source.task, transfer.source.label
+        assert label is not None  # both callers look
+        return task.label_as_input(label).to(transfer.transferred.dtype)
 
     def _inside(self, valid: Tensor) -> Tensor:
         """Return the mask, (N,1,H,W), less a border: networks see what lies around a pixel."""

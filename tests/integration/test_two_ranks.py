@@ -16,7 +16,7 @@ from torch import Tensor
 import mtlkit
 
 SCRIPT = Path(two_ranks.__file__)
-CASES = [(model, method) for model in two_ranks.MODELS for method in two_ranks.METHODS]
+CASES = two_ranks.cases()
 pytestmark = pytest.mark.slow
 
 
