@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from mtlkit.engine import Run
 from mtlkit.errors import DivergedError
-from mtlkit.records import WEIGHTING, Position
+from mtlkit.records import WEIGHTING
 from mtlkit.structures import Batch, Label, Losses
 
+from .._steps import groups
 from .chart import Chart, Finding, Spread
 from .moment import Moment
 from .passes import Passes, measure
@@ -43,7 +45,7 @@ class Examination:
         """Take the steps, yielding their numbers; ends where a number is not finite."""
         self.chart.source = self.sources.at_start()
         if self.chart.source is None:
-            for number, batches in enumerate(_groups(self.run, self.chart.wanted), 1):
+            for number, batches in enumerate(islice(groups(self.run), self.chart.wanted), 1):
                 self._take(number, batches)
                 if self.chart.source is not None:
                     break
@@ -169,24 +171,3 @@ def layout_of(root: nn.Module) -> dict[str, frozenset[str]]:
         )
         for name, module in root.named_modules()
     }
-
-
-def _groups(run: Run, count: int) -> Iterator[list[Batch]]:
-    """Yield the batches of each step, one epoch after the other."""
-    loader, order = run.loader("train")
-    taken = 0
-    while taken < count:
-        order.begin_at(run.position.epoch, 0)
-        group: list[Batch] = []
-        for number, batch in enumerate(loader, 1):
-            group.append(batch)
-            if len(group) == run.recipe.train.accumulate or number == order.batches:
-                yield group
-                group, taken = [], taken + 1
-                if taken == count:
-                    return
-        if group:  # of an epoch that lost batches whose samples cannot be read
-            yield group
-            taken += 1
-        run.learner.balancer.after_epoch()
-        run.position = Position(run.position.epoch + 1, 0, run.position.step)

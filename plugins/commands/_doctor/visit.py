@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from mtlkit.check import check_batches
 from mtlkit.engine import Run
 from mtlkit.recipe import Recipe
 
 from .._progress import stoppable, tracked
+from .._steps import prolong
 from .examination import Examination
 from .report import print_json, print_report
 from .verdict import verdict
@@ -40,7 +39,5 @@ def _prepared(recipe: Recipe, steps: int) -> Run:
     """Return a run that is long enough, for schedules end with the last epoch."""
     run = Run(recipe)
     check_batches(recipe, run.loader("train")[1])
-    epochs = max(run.epochs, math.ceil(steps / run.steps_per_epoch))
-    train = recipe.train.model_copy(update={"epochs": epochs})
-    run.recipe = recipe.model_copy(update={"train": train})
+    prolong(run, steps)
     return run

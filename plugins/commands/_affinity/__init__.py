@@ -1,0 +1,1 @@
+"""What `mtlkit affinity` does: try a step on each edge, measure every task, go back."""
