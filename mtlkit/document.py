@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import warnings
@@ -193,8 +194,8 @@ def _note(node: CommentedMap | CommentedSeq, location: Location, document: Docum
 
 def _override(document: Document, dotted: str, value: Any) -> None:
     where = f"--set {dotted}"
-    if isinstance(value, str):
-        value = parse_value(value, where)
+    # a later override may change what an earlier one set, and the caller's own must stay
+    value = parse_value(value, where) if isinstance(value, str) else copy.deepcopy(value)
     node: Any = document.data
     *parents, last = dotted.split(".")
     if not all((*parents, last)):

@@ -254,3 +254,10 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path):
     document = read_document(path)
     assert document.data == {"a": 1, "b": {"c": "ü"}}
     assert document.fault(("b", "c"), "x").where == f"{path}:3"
+
+
+def test_overrides_leave_what_the_caller_gave_as_it_was(tmp_path):
+    settings = {"train": {"epochs": 3}, "train.epochs": 5}
+    document = parse_document("train: {}", tmp_path / "a.yaml", settings)
+    assert document.data == {"train": {"epochs": 5}}
+    assert settings == {"train": {"epochs": 3}, "train.epochs": 5}
