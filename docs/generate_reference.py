@@ -7,13 +7,12 @@ Run it after a change of a recipe key, or of what `mtlkit explain` shows:
 
 from __future__ import annotations
 
-import inspect
 import io
-import json
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,15 @@ from mtlkit.sections import KeepBest, LabelsPerImage, Loader, Train
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from kind_pages import kind_pages
+from tables import docstring, table
 from weighting_page import weighting_page
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTING = ROOT / "docs" / "weighting.md"
 REFERENCE = ROOT / "docs" / "reference" / "recipe.md"
 README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 EXPLAINED = "recipes/xtascnet_cityscapes.yaml"
 WIDTH = 100  # columns of the explain block
 
@@ -146,105 +148,41 @@ def typed(*models: type[BaseModel]) -> Iterator[str]:
         yield table(model)
 
 
-def docstring(model: type) -> str:
-    """Return a class's docstring up to its sources and arguments, which are for readers of code."""
-    text = inspect.cleandoc(model.__doc__ or "")
-    return re.split(r"\n\n(?=Source:|Args:)", text)[0]
-
-
-def table(model: type[BaseModel], hidden: Collection[str] = ()) -> str:
-    """Return a row per key; nothing where there is none.
+def explained(path: Path) -> str:
+    """Return what `mtlkit explain` prints of a recipe, without blanks at line ends.
 
     Args:
-        model: a section or plugin class.
-        hidden: names of fields to leave out.
+        path: of its file.
     """
-    schema = model.model_json_schema(by_alias=True)
-    rows = []
-    for name, field in model.model_fields.items():
-        if name == "type" or (name in hidden and not is_own(model, name)):
-            continue
-        key = field.alias or name
-        values = values_of(schema["properties"][key], schema.get("$defs", {}))
-        rows.append(f"| `{key}` | {values} | {default(field)} | {field.description or ''} |")
-    if not rows:
-        return ""
-    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows, ""])
-
-
-def is_own(model: type[BaseModel], name: str) -> bool:
-    """Return whether a class has a default of its own for a key of all its kind."""
-    return issubclass(model, Dataset) and default(model.model_fields[name]) != default(
-        Dataset.model_fields[name]
-    )
-
-
-def default(field: Any) -> str:
-    """Return a default as YAML has it."""
-    if field.is_required():
-        return "required"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
-        return f"`type: {value.type}`" if hasattr(value, "type") else "the keys' own"
-    if value == "":
-        return ""
-    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
-
-
-def values_of(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """Return what a key may hold, in words.
-
-    Args:
-        schema: JSON schema of the key.
-        known: schemas that it may refer to.
-    """
-    for choice in ("anyOf", "oneOf"):
-        if choice in schema and "discriminator" not in schema:
-            words = [values_of(part, known) for part in schema[choice]]
-            return " or ".join(dict.fromkeys(words))
-    if schema.get("type") == "object" and "additionalProperties" in schema:
-        inner = values_of(schema["additionalProperties"], known)
-        return "map, see below" if inner == "see below" else f"map of names to {inner}"
-    if "$ref" in schema or "discriminator" in schema or schema.get("type") == "object":
-        return "see below"
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("type") == "array":
-        parts = schema.get("prefixItems")
-        if parts:
-            return f"list of {len(parts)}: {values_of(parts[0], known)}"
-        inner = values_of(schema.get("items", {}), known)
-        return f"list of {inner}" if inner != "see below" else "list, see below"
-    kind = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
-    return " ".join([kind.get(schema.get("type", ""), "null"), *limits(schema)])
-
-
-def limits(schema: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the bounds of a number."""
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    found = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if schema.get(key, 1e9) < 1e9]
-    if found:
-        yield " and ".join(found)
-
-
-def explain_block() -> str:
-    """Return what `mtlkit explain` prints of the reference recipe, without blanks at line ends."""
     stream = io.StringIO()
-    recipe = load_recipe(ROOT / EXPLAINED, lenient=("data",))
+    recipe = load_recipe(path, lenient=("data",))
     Console(file=stream, width=WIDTH, color_system=None).print(explain(recipe))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def with_explain_block(text: str) -> str:
+def with_explain_block(text: str, path: Path = ROOT / EXPLAINED) -> str:
     """Return a page with the block after `<!-- explain -->` made anew.
 
     Args:
         text: Markdown.
+        path: of the recipe that is explained.
     """
     pattern = re.compile(r"(<!-- explain -->\n```text\n).*?(```)", re.DOTALL)
-    return pattern.sub(lambda match: match[1] + explain_block() + match[2], text)
+    return pattern.sub(lambda match: match[1] + explained(path) + match[2], text)
+
+
+def tutorial(text: str) -> str:
+    """Return docs/tutorial.md with what `mtlkit explain` prints of its last recipe.
+
+    Args:
+        text: of the page, which shows its files.
+    """
+    shown = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in shown:
+            Path(folder, name).write_text(content, encoding="utf-8")
+        (recipe,) = Path(folder).glob("*.yaml")
+        return with_explain_block(text, recipe)
 
 
 def main() -> None:
@@ -252,7 +190,10 @@ def main() -> None:
     os.chdir(ROOT)
     REFERENCE.write_text(recipe_reference(), encoding="utf-8")
     WEIGHTING.write_text(weighting_page(), encoding="utf-8")
+    for name, text in kind_pages().items():
+        REFERENCE.with_name(name).write_text(text, encoding="utf-8")
     README.write_text(with_explain_block(README.read_text(encoding="utf-8")), encoding="utf-8")
+    TUTORIAL.write_text(tutorial(TUTORIAL.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

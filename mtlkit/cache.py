@@ -159,7 +159,12 @@ def cached(
         cache: auto, none, ram or disk.
     """
     source = dataset.build_split(split, wants)
-    plan = plan_of(dataset, split, wants, cache, len(source))  # type: ignore[arg-type]
+    if not hasattr(source, "__len__"):
+        raise PluginError(
+            f"{dataset.title}: build_split({split!r}, …) returned {type(source).__name__}, which "
+            "has no length. Return samples with __len__ and __getitem__"
+        )
+    plan = plan_of(dataset, split, wants, cache, len(source))
     if plan.where == "none":
         return source
     size = record_size(plan.fields)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mtlkit.errors import CheckpointError, MissingError
+from mtlkit.errors import CheckpointError, MissingError, PluginError
 from mtlkit.files import beside
 
 FORMAT = 1
@@ -40,13 +40,40 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         state: the `PARTS`, of tensors and plain values.
 
     Raises:
+        PluginError: a plugin's state holds what no checkpoint can.
         MissingError: it cannot be written; the old one is kept.
     """
+    _refuse_objects(state)
     cure = "Free some space, or choose another folder with --out; the last one is kept"
     with beside(path, "the checkpoint", cure) as part, part.open("wb") as file:
         torch.save({"format": FORMAT, **state}, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _refuse_objects(state: Mapping[str, Any]) -> None:
+    """Refuse state that could not be written, or not be read without running code."""
+    for part in ("model", "auxiliary_losses", "balancer"):
+        for key, value in (state.get(part) or {}).items():
+            for bad in _objects(value):
+                raise PluginError(
+                    f"the state of the {part.replace('_', ' ')} holds {type(bad).__name__} under "
+                    f"{key!r}, which no checkpoint can. Keep tensors in buffers or parameters, and "
+                    "return plain numbers and texts from get_extra_state()"
+                )
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """Yield what is neither a tensor nor a plain value, however deep."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _objects(key)
+            yield from _objects(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _objects(inner)
+    elif not isinstance(value, Tensor | bool | int | float | str | bytes | None):
+        yield value
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -31,6 +31,8 @@ _WORDS = {  # by pydantic's type of error; a number or name in braces is from it
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping of keys, such as {{type: …}}",
+    "frozen_instance": "is set by the plugin's own code, and a plugin is frozen: compute it in a "
+    "property, or hold it in the module that is built",
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",

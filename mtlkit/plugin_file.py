@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Container
 from pathlib import Path
 from types import ModuleType
 
 from mtlkit.errors import PluginError
+
+LONGEST = 200  # letters of another library's sentence; some of torch's are paragraphs
+ON_META = re.compile("meta tensor|meta device|device meta|register_meta")
+NO_VALUES = (
+    "The check runs on tensors without values: make new tensors like those that are given, and use "
+    "no .item(), `if` on a value or indexing by a mask"
+)
 
 
 def import_file(file: Path) -> ModuleType:
@@ -62,19 +70,29 @@ def _execute(file: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[file.stem]
         _, line = innermost(error, (str(file.resolve()),))
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise PluginError(f"{file}:{line}: {reason}. Mend the plugin file") from None
+        raise PluginError(f"{file}:{line}: {reason_of(error)}. Mend the plugin file") from None
     module.__mtlkit_plugin_file__ = True  # type: ignore[attr-defined]
     return module
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an author is told of an error: its class and first line, and of what it comes.
+
+    Args:
+        error: as a plugin's code raised it.
+    """
+    text = f"{type(error).__name__}: {first_line(error)}"
+    return f"{text}. {NO_VALUES}" if ON_META.search(str(error)) else text
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, without its full stop.
+    """Return the first line of an error's text, at most 200 letters, without its full stop.
 
     Args:
         error: any.
     """
-    return str(error).split("\n")[0].rstrip(".")
+    line = str(error).split("\n")[0]
+    return (line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…").rstrip(".!")
 
 
 def innermost(error: BaseException, files: Container[str | None]) -> tuple[str | None, int]:

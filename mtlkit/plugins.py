@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Literal, get_origin
 
 import pluggy
+import torch
 
 from mtlkit import hookspecs
 from mtlkit.contracts import (
@@ -31,7 +32,7 @@ from mtlkit.contracts import (
     Weighting,
 )
 from mtlkit.errors import MtlkitError, PluginError, UsageError, suggest
-from mtlkit.plugin_file import first_line, import_file, innermost
+from mtlkit.plugin_file import import_file, innermost, reason_of
 
 SHIPPED = "mtlkit_plugins"
 KINDS: dict[str, tuple[str, type[Plugin]]] = {
@@ -139,19 +140,52 @@ class Plugins:
         except MtlkitError:
             raise
         except Exception as error:  # whatever a plugin's code raises
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            names = {plugin.module.__file__: plugin.name for plugin in self.loaded}
+            raise PluginError(f"{what}: {reason_of(error)}. {self._advice(error)}") from error
+
+    @contextlib.contextmanager
+    def blaming_authors(self, what: str) -> Iterator[None]:
+        """Tell what passes through a plugin that is not mtlkit's own as a PluginError.
+
+        Anything else is let through: it is a fault of mtlkit, and its trace is of use.
+
+        Args:
+            what: fails, as the beginning of the message.
+        """
+        try:
+            yield
+        except (MtlkitError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if innermost(error, self._files(self.others))[0] is None:
+                raise
+            raise PluginError(f"{what}: {reason_of(error)}. {self._advice(error)}") from error
+
+    @property
+    def others(self) -> list[Loaded]:
+        """The plugins that are not mtlkit's own."""
+        return [plugin for plugin in self.loaded if not plugin.name.startswith(SHIPPED)]
+
+    def _advice(self, error: Exception) -> str:
+        """Return which plugin to mend: one of an author rather than mtlkit's own."""
+        for plugins in (self.others, [] if self.others else self.loaded):
+            names = self._files(plugins)
             file, line = innermost(error, names)
-            place = f" {names[file]}, line {line}" if file is not None else ""
-            raise PluginError(f"{what}: {reason}. Mend the plugin{place}") from error
+            if file is not None:
+                return f"Mend the plugin {names[file]}, line {line}"
+        if not self.others:
+            return "Mend the plugin"
+        others = " or ".join(plugin.name for plugin in self.others)
+        return f"Mend what {others} returns: mtlkit.testing says which promise is broken"
+
+    def _files(self, plugins: Iterable[Loaded]) -> dict[str | None, str]:
+        return {plugin.module.__file__: plugin.name for plugin in plugins}
 
     def _add_installed(self, entry: EntryPoint) -> None:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         try:
             self._add(entry.load(), origin)
         except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            self.broken.append(Broken(entry.name, origin, reason))
+            self.broken.append(Broken(entry.name, origin, reason_of(error)))
             return
         self._installed.add(self.loaded[-1].name)
 
@@ -159,8 +193,17 @@ class Plugins:
         for other in self.files:
             if other.stem == file.stem and other != file.resolve():
                 raise PluginError(f"{file}: {other} has the same name. Rename one of them")
+        for plugin in self.loaded:
+            is_other = plugin.module.__file__ != str(file.resolve())
+            if plugin.name == file.stem and plugin.name in self._installed and is_other:
+                raise PluginError(
+                    f"{file}: the plugin {plugin.name!r} of {plugin.origin}, which is installed, "
+                    "has its name. Leave the file out, or uninstall the package"
+                )
         if file.resolve() not in self.files:
-            self._add(import_file(file), str(file))
+            module = import_file(file)
+            if module not in [plugin.module for plugin in self.loaded]:  # installed from here
+                self._add(module, str(file))
             self.files.append(file.resolve())
 
     def _add(self, module: ModuleType, origin: str) -> None:

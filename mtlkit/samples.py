@@ -21,6 +21,7 @@ from mtlkit.errors import CacheError, MissingError, MtlkitError, PluginError
 from mtlkit.order import Key
 from mtlkit.partial import hidden_labels
 from mtlkit.recipe import Recipe
+from mtlkit.transforms import LabelKind
 
 Sample = dict[str, Tensor]
 MOST_BAD = 20  # unreadable samples in a row; more is no accident
@@ -147,10 +148,20 @@ def _read(part: Part, index: int) -> Sample:
 
 def _check_form(part: Part, index: int, sample: Sample) -> None:
     """Refuse a sample that is not what the data set declares."""
+    if not isinstance(sample, dict):
+        raise PluginError(
+            f"{part.title}: sample {index} is {type(sample).__name__}, not a dict of tensors. "
+            "Return the image and the wanted labels by name"
+        )
     for name, blank in part.fields.items():
         value = sample.get(name, None if name == "image" else blank)
         if value is None or (value.shape, value.dtype) != (blank.shape, blank.dtype):
             raise wrong_form(part.title, index, sample, part.fields)
+        if isinstance(blank, LabelKind) and not isinstance(value, LabelKind):
+            raise PluginError(
+                f"{part.title}: sample {index} has a {type(value).__name__} as {name!r}. Make it "
+                f"the kind that is offered, {type(blank).__name__}"
+            )
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from mtlkit.errors import PluginError
+
 EdgeKey = tuple[str, ...]
 """(*hops, type), for example ("segmentation", "depth", "xtc")."""
 
@@ -56,7 +58,7 @@ class FieldSpec:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.kind, type) and issubclass(self.kind, Tensor)):
-            raise TypeError(
+            raise PluginError(
                 f"the kind of a FieldSpec is a class of tensors, got {self.kind!r}. Give one of "
                 "mtlkit.transforms, such as ClassMap"
             )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlkit.contracts.task import Task
 from mtlkit.contracts.weighting import Balancer, Weighting
+from mtlkit.errors import DivergedError, PluginError
 
 Place = Literal["shared", "trunk", "features", "last_shared", "decoder_entry"]
 """Where gradients are compared; see `GradientWeighting.at`."""
@@ -141,9 +142,15 @@ class GradientBalancer(Balancer):
 
         Args:
             gradients: of the present tasks, one at least.
+
+        Raises:
+            PluginError: these are no weights of the tasks.
+            DivergedError: a weight is not finite.
         """
         weights = self.weights(gradients)
+        self._check(weights, "weights", gradients.tasks)
         found = Weights(weights, self.private_weights(gradients, weights))
+        self._check(found.private, "private_weights", gradients.tasks)
         index = self.index(gradients.tasks)
         self.kept[:, index] = torch.stack(found).to(self.kept)
         self.age.fill_(1)
@@ -156,6 +163,19 @@ class GradientBalancer(Balancer):
             tasks: those present.
         """
         return Weights(*self.kept[:, self.index(tasks)])
+
+    def _check(self, found: Tensor, method: str, tasks: Sequence[str]) -> None:
+        """Refuse what is not one finite number for each task; nothing waits, it is on the CPU."""
+        where = f"{method}() of {type(self).__name__}"
+        if not isinstance(found, Tensor) or found.shape != (len(tasks),):
+            form = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise PluginError(
+                f"{where} returned {form} for the tasks {', '.join(tasks)}. Return a tensor of "
+                f"shape ({len(tasks)},), a weight for each row of the gradients"
+            )
+        if not bool(found.isfinite().all()):
+            bad = [f"{t}: {w:g}" for t, w in zip(tasks, found.tolist(), strict=True)]
+            raise DivergedError(f"{where} gave weights that are not finite ({', '.join(bad)})")
 
 
 class GramianWeighting(GradientWeighting):

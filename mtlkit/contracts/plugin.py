@@ -71,6 +71,7 @@ class Architecture(Plugin):
     """Image to one prediction per task; what ships."""
 
     uses_encoder: ClassVar[bool] = True
+    """False: it has its own, and its recipes have no `encoder`."""
 
     @abstractmethod
     def build_architecture(self, encoder: Encoder | None, tasks: Mapping[str, Task]) -> nn.Module:
@@ -102,6 +103,7 @@ class Dataset(Plugin):
         None, description="which labels are hidden in training; null: none"
     )
     cache_advice: ClassVar[Literal["none", "ram", "disk"]] = "none"
+    """Where decoded samples are kept with `loader.cache: auto`."""
 
     @property
     @abstractmethod

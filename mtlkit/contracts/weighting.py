@@ -48,6 +48,7 @@ class Weighting(Plugin):
     """The choice of how task losses become one update; its balancer holds the state."""
 
     card: ClassVar[Card] = Card()
+    """What docs/weighting.md says of it, and what the tests excuse it from."""
 
     @abstractmethod
     def build_balancer(self, tasks: Mapping[str, Task]) -> Balancer:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtlkit.contracts import Architecture, Encoder, Task
+from mtlkit.structures import Output
 from mtlkit.testing.contract import (
     Contract,
     has_gradient,
@@ -50,7 +51,10 @@ def every_task_has_one_prediction_at_input_size(architecture: Architecture, task
     """
     network = _built(architecture, tasks)
     for size in ((16, 24), (8, 64)):
-        predictions = network(image_of(size)).predictions
+        output = network(image_of(size))
+        is_output = isinstance(output, Output)
+        require(is_output, f"it returns {type(output).__name__}. Return a mtlkit.Output")
+        predictions = output.predictions
         seen = f"`predictions` are {list(predictions)}, tasks {list(tasks)}"
         require(list(predictions) == list(tasks), f"{seen}. Keep the tasks' names and order")
         for name, prediction in predictions.items():

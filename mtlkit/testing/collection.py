@@ -164,8 +164,8 @@ def make(plugin_class: type[Plugin], fields: Mapping[str, Any]) -> Plugin:
         key, name = ".".join(map(str, first["loc"])), plugin_class.type_name()
         if first["type"] == "frozen_instance":  # not about what was given
             raise PluginError(
-                f"{name}: sets {key!r} of itself, and a plugin is frozen. Compute it in a property, "
-                "or hold it in the module that is built"
+                f"{name}: its own code sets {key!r}, and a plugin is frozen. Compute it in a "
+                "property, or hold it in the module that is built"
             ) from None
         raise UsageError(
             f"{name}: {key or 'its fields'}: {first['msg']}. Give it in "

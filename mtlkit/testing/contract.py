@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlkit.contracts import Plugin
-from mtlkit.errors import UsageError, suggest
+from mtlkit.errors import MtlkitError, UsageError, suggest
 from mtlkit.plugin_file import first_line, innermost
 
 ROUNDING = 1e-5
@@ -57,6 +57,8 @@ class Check:
                 self.test(plugin, *partners)
         except AssertionError as error:
             raise AssertionError(f"{broken}{error}") from None
+        except MtlkitError as error:  # what mtlkit says of a plugin is a sentence already
+            raise AssertionError(f"{broken}{error}") from error
         except Exception as error:  # whatever the plugin's code raises
             reason = f"{type(error).__name__}: {first_line(error)}{_place(plugin, error)}"
             raise AssertionError(f"{broken}{reason}. Mend the plugin") from error
@@ -181,15 +183,11 @@ def require_equal(found: Tensor, wanted: Tensor, sentence: str) -> None:
 
     Args:
         found: any.
-        wanted: any; NaN equals NaN.
+        wanted: any.
         sentence: what is wrong, and what to do.
     """
     __tracebackhide__ = True
-    is_equal = torch.equal(found, wanted)
-    if found.is_floating_point() and wanted.is_floating_point():
-        both = torch.isnan(found) & torch.isnan(wanted) if found.shape == wanted.shape else None
-        is_equal = is_equal or (both is not None and torch.equal(found[~both], wanted[~both]))
-    require(is_equal, sentence)
+    require(torch.equal(found, wanted), sentence)
 
 
 def require_close(

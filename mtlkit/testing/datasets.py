@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlkit.cache import blanks_of
 from mtlkit.contracts import Dataset
 from mtlkit.errors import MtlkitError
+from mtlkit.structures import FieldSpec
 from mtlkit.testing.contract import Contract, require, require_equal
 from mtlkit.transforms import LabelKind
 
@@ -35,13 +36,22 @@ def check_dataset(dataset: Dataset) -> None:
 @DATASET.promises
 def samples_have_the_kinds_shapes_and_dtypes_that_are_offered(dataset: Dataset) -> None:
     """Samples hold the image and what is wanted, in the kinds, shapes and dtypes of `offers`."""
+    for name, spec in dataset.offers.items():
+        require(
+            isinstance(spec, FieldSpec), f"{name!r} is offered as {spec!r}. Make it a FieldSpec"
+        )
     wants = frozenset(dataset.offers)
     blanks = {name: _form(x) for name, x in blanks_of(dataset, wants).items() if x is not None}
     for split in SPLITS:
         samples = _split(dataset, split, wants)
         for index in range(LOOKED_AT):
             sample = samples[index]
-            require(sample.keys() == {"image"} | wants, f"{split} {index} holds {sorted(sample)}")
+            seen = f"{split} {index} is {type(sample).__name__}"
+            require(isinstance(sample, dict), f"{seen}. Return a dict of tensors by name")
+            require(
+                sample.keys() == {"image"} | wants,
+                f"{split} {index} holds {sorted(sample)}, wanted {sorted({'image'} | wants)}",
+            )
             found = {name: _form(sample[name]) for name in blanks}
             wrong = {name: form for name, form in found.items() if form != blanks[name]}
             said = {name: blanks[name] for name in wrong}
@@ -153,6 +163,8 @@ def augmented_samples_keep_their_form_and_draw_from_torch_alone(dataset: Dataset
 def _split(dataset: Dataset, split: str, wants: frozenset[str]) -> Any:
     """Return a split of two samples or more."""
     samples: Any = dataset.build_split(split, wants)
+    seen = f"build_split({split!r}, …) returns {type(samples).__name__}, which has no length"
+    require(hasattr(samples, "__len__"), f"{seen}. Return samples with __len__ and __getitem__")
     require(len(samples) >= LOOKED_AT, f"{split} has {len(samples)} samples; the checks need two")
     return samples
 

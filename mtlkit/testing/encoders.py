@@ -31,8 +31,14 @@ def check_encoder(encoder: Encoder) -> None:
 @ENCODER.promises
 def maps_agree_with_the_spec_on_the_meta_device(encoder: Encoder) -> None:
     """Built and run on the meta device, its maps have the channels and strides of its spec."""
-    with told("It does not run there. Use no value of the image"), torch.device("meta"):
-        network, spec = encoder.build_encoder()
+    sentence = "It does not run there. Use no value of the image"
+    with told(sentence), torch.device("meta"):
+        built = encoder.build_encoder()
+    seen = f"build_encoder returns {type(built).__name__}"
+    is_pair = isinstance(built, tuple) and len(built) == 2 and isinstance(built[1], FeatureSpec)
+    require(is_pair, f"{seen}. Return the module and its FeatureSpec")
+    network, spec = built
+    with told(sentence), torch.device("meta"):
         sizes = [(r * spec.divisor, c * spec.divisor) for r, c in ((1, 2), (3, 1))]
         maps = [network(torch.empty(2, 3, *size)) for size in sizes]
     for found, size in zip(maps, sizes, strict=True):

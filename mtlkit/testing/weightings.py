@@ -10,10 +10,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mtlkit.contracts import GradientBalancer, GradientWeighting, Weighting
-from mtlkit.testing.contract import Contract, backward, number, require, require_equal
+from mtlkit.contracts import Balancer, GradientBalancer, GradientWeighting, Weighting
+from mtlkit.testing.contract import (
+    Contract,
+    backward,
+    number,
+    require,
+    require_equal,
+    require_scalar,
+)
 from mtlkit.testing.jacobians import ZOO
-from mtlkit.testing.updates import Problem, Step, advance, fresh, make_step, used
+from mtlkit.testing.updates import Problem, Step, advance, fresh, make_step, tasks_of, used
 
 WEIGHTING = Contract("weighting")
 PROBLEM = Problem.of(ZOO["nearly_opposed_3"])  # in conflict, and not without a way out
@@ -38,14 +45,18 @@ def check_weighting(weighting: Weighting) -> None:
 @WEIGHTING.promises
 def the_total_is_a_scalar_that_rises_with_every_present_loss(weighting: Weighting) -> None:
     """The total is a finite scalar that rises with every loss, whichever tasks are present."""
+    built = weighting.build_balancer(tasks_of(PROBLEM.names))
+    seen = f"build_balancer returns {type(built).__name__}"
+    require(isinstance(built, Balancer), f"{seen}. Derive it from mtlkit.Balancer")
     for training in (True, False):
         balancer = used(weighting, PROBLEM).train(training)
         for dtype, present in itertools.product((torch.float32, torch.float64), SUBSETS):
             losses = {n: LOSSES[n].to(dtype, copy=True).requires_grad_() for n in present}
             balancer.before_step()
             total = balancer.total(losses)
-            is_scalar = total.shape == () and bool(total.isfinite())
-            require(is_scalar, f"the total of {present} is {total}. Return a finite scalar")
+            require_scalar(total, f"the total of {present}")
+            seen = f"the total of {present} is {number(total)}"
+            require(total.isfinite(), f"{seen}. Return a finite scalar")
             backward(total)
             for name, loss in losses.items():
                 seen = f"the weight of {name} among {present} is {loss.grad}"
@@ -72,6 +83,8 @@ def evaluation_changes_no_state(weighting: Weighting) -> None:
     for present in SUBSETS:
         balancer.total({n: 7 * LOSSES[n] for n in present})
     for key, value in balancer.state_dict().items():
+        seen = f"{key} holds {type(value).__name__}"
+        require(isinstance(value, Tensor), f"{seen}, which no checkpoint can. {IN_BUFFERS}")
         require_equal(value, before[key], f"{key} changes. {IN_BUFFERS}")
 
 

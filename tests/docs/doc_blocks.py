@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from mtlkit import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+SMALL = (
+    "data.size=[32,64]",
+    "data.train=4",
+    "data.val=2",
+    "loader.batch_size=2",
+    "architecture.width=8",
+    "train.epochs=1",
+    "train.device=cpu",
+    "train.pictures=1",
+)
 _BLOCK = re.compile(r"^(?:<!-- ([^>]+) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -18,7 +33,7 @@ class Block:
     Args:
         page: its file.
         line: of its opening fence.
-        mark: the comment above it: "run", "explain" or "file: NAME".
+        mark: the comment above it: "run", "explain", "prints" or "file: NAME".
         language: after the opening fence.
         text: between the fences.
     """
@@ -54,3 +69,20 @@ def write_files(folder: Path, page: Path) -> None:
     for block in blocks():
         if block.page == page and block.file is not None:
             (folder / block.file).write_text(block.text, encoding="utf-8")
+
+
+def command(*words: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    before = sys.argv
+    sys.argv = ["mtlkit", *words]
+    try:
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+    finally:
+        sys.argv = before
+    return int(leaving.value.code or 0)
+
+
+def small(extra: tuple[str, ...] = ()) -> list[str]:
+    """Return the options that make a run of a page's recipe short."""
+    return [word for setting in (*SMALL, *extra) for word in ("--set", setting)]

@@ -144,7 +144,10 @@ BEHAVIOUR = [
         "metrics that fail", "return {}", "return 1 / 0", "ZeroDivisionError", "my_task, line 10"
     ),
     mended(
-        "metrics that are none", "return {}", "return {'a': 3}", "the metrics of this recipe fail"
+        "metrics that are none",
+        "return {}",
+        "return {'a': 3}",
+        "metric 'a' is int. Return a mtlkit.MetricSpec",
     ),
     mended(
         "problems() that fails",

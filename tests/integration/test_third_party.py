@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
+from fixtures.environments import call, environment, pip
 
 from mtlkit.testing import TASK
 
 PACKAGE = Path(__file__).parents[1] / "fixtures" / "third_party"
-
-
-def call(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Return what a python says, without the settings of the one that runs this."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    command = [str(python), "-W", "error", *words]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +19,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A copy of the package, and the python of a new environment that it is installed in."""
     root = tmp_path_factory.mktemp("third_party")
     folder = shutil.copytree(PACKAGE, root / "package")
-    venv.create(root / "venv", with_pip=False)
-    python = root / "venv" / "bin" / "python"
-    (site,) = (root / "venv").glob("lib/python*/site-packages")
-    here = sysconfig.get_path("purelib")
-    # what is installed here is seen there, mtlkit too, so that nothing is downloaded
-    (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n", encoding="utf-8")
-    words = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
-    done = call(python, root, "-W", "default", "-m", "pip", "install", *words, str(folder))
-    assert done.returncode == 0, done.stdout + done.stderr
+    python = environment(root / "venv")
+    pip(python, root, "install", str(folder))
     return folder, python
 
 
