@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from mtlkit.contracts import Balancer
 from mtlkit.data import meta_batch
 from mtlkit.errors import Fault, MtlkitError, PluginError, RecipeError
 from mtlkit.evaluation import directions, keep_best_faults
@@ -164,6 +165,7 @@ def _phases(
     """Return the reach in each phase, and faults of the parts that learning needs."""
     with recipe.loaded.blaming("the weighting of this recipe fails"):
         balancer = recipe.weighting.build_balancer(recipe.tasks)
+        _check_balancer(recipe, balancer)
     others = (objective.auxiliary_losses, balancer)
     faults = list(_optimizer_faults(recipe, objective, others))
     try:
@@ -185,6 +187,24 @@ def _phases(
         except MtlkitError as error:
             faults.append(recipe.fault(("weighting",), str(error)))
     return tuple(reaches), faults
+
+
+def _check_balancer(recipe: Recipe, balancer: Balancer) -> None:
+    """Refuse what is no balancer, and a total that is no scalar or that moves nothing."""
+    who = f"weighting {recipe.weighting.type_name()!r}"
+    if not isinstance(balancer, Balancer):
+        found = type(balancer).__name__
+        message = f"build_balancer() returned {found}. Derive it from mtlkit.Balancer"
+        raise PluginError(f"{who}: {message}")
+    losses = {name: torch.ones((), requires_grad=True) for name in recipe.tasks}
+    total = balancer.eval().total(losses)
+    if not isinstance(total, Tensor) or total.ndim:
+        found = f"shape {tuple(total.shape)}" if isinstance(total, Tensor) else type(total).__name__
+        raise PluginError(f"{who}: total() returned {found}. Return a scalar tensor")
+    if not total.requires_grad:
+        message = "total() has no gradient, so that nothing would learn. Detach no loss"
+        raise PluginError(f"{who}: {message}")
+    balancer.train()
 
 
 def _optimizer_faults(

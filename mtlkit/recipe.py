@@ -234,16 +234,15 @@ def _validate(document: Document, plugins: Plugins) -> Recipe:
 
 def _whole_faults(recipe: Recipe, document: Document) -> Iterable[Fault]:
     """Yield what only the recipe as a whole can show: the core's sentences, then the plugins'."""
-    in_data = [
-        document.fault((*recipe.place_of(i), key), message)
-        for (i, key), message in problems_of(recipe.sets, recipe.wants)
-    ]
+    with recipe.loaded.blaming("the data set fails"):
+        found, offers = list(problems_of(recipe.sets, recipe.wants)), recipe.offers
+    in_data = [document.fault((*recipe.place_of(i), key), text) for (i, key), text in found]
     yield from in_data
     for message in graph_problems(recipe.all_edges):
         yield document.fault(("edges",), message)
     for i, message in edge_problems(recipe.edges, recipe.all_edges, recipe.tasks):
         yield document.fault(("edges", i), message)
-    labels = [name for name, spec in recipe.offers.items() if spec.is_label]
+    labels = [name for name, spec in offers.items() if spec.is_label]
     for name, task in recipe.tasks.items():
         for label in () if in_data else task.reads:  # what is wrong there may be all of it
             if label not in labels:

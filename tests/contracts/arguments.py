@@ -18,7 +18,7 @@ ARGUMENTS: dict[tuple[str, str], dict[str, Any]] = {
     ("task", "classification"): {"classes": 5},
     ("edge", "xtc"): {**ENDS, "widths": [2, 3]},
     ("edge", "alignment"): {**ENDS, "widths": [2, 3]},
-    ("edge", "perceptual"): {**ENDS, "widths": [2, 3]},
+    ("edge", "perceptual"): {**ENDS, "widths": [2, 3], "border": 0},
     ("encoder", "resnet"): {"depth": 18},
     ("architecture", "shared_encoder"): {"width": 4},
 }

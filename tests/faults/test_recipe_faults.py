@@ -79,7 +79,7 @@ KEYS = [
     wrong("a weighting key is unknown", "weighting.a", "equal}", "equal, a: 1}", "unknown key 'a'"),
     wrong("an optimizer key is unknown", "optimizer.rate", "lr:", "rate:", "known: betas, eps"),
     wrong("a schedule key is unknown", "schedule.x", "constant}", "constant, x: 1}", "warmup"),
-    wrong("a train key is misspelt", "train.epohcs", "epochs", "epohcs", "'epochs'?", MISSING),
+    wrong("a train key is misspelt", "train.epohcs", "epochs", "epohcs", "'epochs'?"),
     wrong(
         "a group key is misspelt",
         "optimizer.groups.0.mtach",
@@ -113,7 +113,13 @@ VALUES = [
     wrong("a negative count", "train.epochs", "epochs: 1", "epochs: -3", "must be 1 or more"),
     wrong("a zero batch", "loader.batch_size", "size: 2", "size: 0", "must be 1 or more, got 0"),
     wrong("a fraction of an epoch", "train.epochs", "epochs: 1", "epochs: 1.5", "whole number"),
-    wrong("nothing where a number belongs", "train.epochs", "epochs: 1", "epochs: ", "got nothing"),
+    wrong("nothing where a number belongs", "loader.batch_size", "size: 2", "size: ", "nothing"),
+    wrong("a training without an end", "train", "epochs: 1, ", "", "`epochs` is missing. Add it"),
+    wrong("epochs beside phases", "train", "s: 1,", "s: 1, phases: [{epochs: 1}],", "Remove `e"),
+    wrong("a phase without epochs", "train.phases.0.epochs", "epochs: 1", "phases: [{}]", MISSING),
+    wrong(
+        "no edge a step", "train.edges_per_step", "s: 1,", "s: 1, edges_per_step: 0,", "1 or more"
+    ),
     wrong("a list for a scalar", "optimizer.lr", "1.0e-3", "[1]", "must be a number, got [1]"),
     wrong("a scalar for a list", "data.size", "[32, 64]", "32", "must be a list"),
     wrong("a scalar for a section", "weighting", "{type: equal}", "equal", "a mapping of keys"),
@@ -150,7 +156,21 @@ MEANINGS = [
     ),
     wrong("an edge to a missing task", "edges.0.to", "to: depth", "to: dpeth", "mean 'depth'?"),
     wrong("an edge to itself", "edges.0.to", "to: depth", "to: segmentation", "Remove it"),
-    wrong("an edge without its source", "edges.0.from", "from: segmentation, ", "", MISSING),
+    wrong("an edge without its source", "edges.0", "from: segmentation, ", "", "`from` is missing"),
+    wrong(
+        "a path names nobody",
+        "edges.0.path",
+        "from: segmentation, to: depth",
+        "path: [depth, segmentatoin, depth]",
+        "no task is called 'segmentatoin'; did you mean 'segmentation'?",
+    ),
+    wrong(
+        "a path without its edges",
+        "edges.0",
+        "from: segmentation, to: depth",
+        "path: [depth, segmentation, depth]",
+        "Add {from: depth, to: segmentation, type: xtc}, {from: segmentation, to: depth, ",
+    ),
     wrong(
         "an edge is listed twice", "edges.1.from", "weighting", EDGE + "weighting", "twice. Remove"
     ),

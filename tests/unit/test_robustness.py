@@ -238,7 +238,7 @@ def test_a_tracker_that_fails_at_the_end_is_blamed_and_forgotten(
     run.track(Unhappy())
     with pytest.raises(mtlkit.MtlkitError, match="a tracker fails: OSError: the upload failed"):
         run.fit()
-    assert run._tracked == []
+    assert run.trackers.added == []
 
 
 @pytest.mark.slow
