@@ -71,7 +71,7 @@ class Run:
         self.learner = Learner(recipe, reaches, self.placement, is_fresh=state is None)
         self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
         self.skipped = Counter[str]()  # samples since the last epoch's end, by reason
-        self.trackers, self._saved_at = Tracking(self, recipe.loaded), time.monotonic()
+        self.trackers, self._saved_at = Tracking(recipe.loaded), time.monotonic()
         if folder is not None and state is not None:
             checkpoint.remove_leftovers(folder)
             self._restore(state, folder / "last.pt")
@@ -140,7 +140,7 @@ class Run:
         write_recipe(self.folder, self.recipe)  # a resumed run may have more epochs
         outcome = self._outcome("failed", {})
         try:
-            self.trackers.tell("mtlkit_run_start")
+            self.trackers.tell("mtlkit_run_start", run=self)
             with Interrupts() as interrupts:
                 if not self.is_resumed:
                     self.save("last.pt")
@@ -153,7 +153,7 @@ class Run:
             outcome = self._outcome("diverged", {})
             raise
         finally:
-            self.trackers.end(outcome)
+            self.trackers.end(self, outcome)
         return outcome
 
     def step(self, *batches: Batch) -> Losses:
@@ -249,7 +249,7 @@ class Run:
         train, step = self.recipe.train, self.position.step
         metrics = self.learner.read_line() if step % train.log_every == 0 else None
         record = StepRecord(step, self.position.epoch, images, metrics)
-        self.trackers.tell("mtlkit_step_end", step=record)
+        self.trackers.tell("mtlkit_step_end", run=self, step=record)
         is_late = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
         if step % train.checkpoint_every == 0 or is_late:
             self.save("last.pt")
@@ -269,7 +269,7 @@ class Run:
         record = EpochRecord(*at, train, validation, is_best, skipped, notes)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
-        self.trackers.tell("mtlkit_epoch_end", epoch=record)
+        self.trackers.tell("mtlkit_epoch_end", run=self, epoch=record)
         if is_best:
             self.save("best.pt")
         self.save("last.pt")

@@ -56,7 +56,7 @@ def _own_problems(part: Dataset) -> Iterator[tuple[str, str]]:
     if "image" in names:
         yield "rename", "image is the name of the image itself. Give the label another"
     choice = part.labels_per_image
-    if choice is not None and choice.mode == "random_one" and "share" in choice.model_fields_set:
+    if choice is not None and choice.mode == "random_one" and choice.share != 1:
         yield "labels_per_image", "share is about random_share. Remove it, or change the mode"
     if choice is not None:
         here = [name for name, own in part.gives.items() if own in labels]

@@ -9,13 +9,14 @@ from mtlkit.records import Outcome
 class Tracking:
     """Tells trackers the moments of a run; one that fails is blamed by name.
 
+    It keeps no run, which keeps it: a run and its data are freed as soon as nobody needs them.
+
     Args:
-        run: handed to every hook.
         loaded: the plugins that the recipe was read with.
     """
 
-    def __init__(self, run: object, loaded: Plugins) -> None:
-        self.run, self.loaded = run, loaded
+    def __init__(self, loaded: Plugins) -> None:
+        self.loaded = loaded
         self.added = list[object]()
 
     def add(self, tracker: object) -> None:
@@ -32,19 +33,20 @@ class Tracking:
 
         Args:
             hook: its name.
-            what: its arguments beside the run.
+            what: its arguments.
         """
         with self.loaded.blaming("a tracker fails"):
-            getattr(self.loaded.manager.hook, hook)(run=self.run, **what)
+            getattr(self.loaded.manager.hook, hook)(**what)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, run: object, outcome: Outcome) -> None:
         """Tell the end, and forget the objects that were added.
 
         Args:
-            outcome: how the run ended.
+            run: handed on.
+            outcome: how it ended.
         """
         try:
-            self.tell("mtlkit_run_end", outcome=outcome)
+            self.tell("mtlkit_run_end", run=run, outcome=outcome)
         finally:
             while self.added:
                 self.loaded.manager.unregister(self.added.pop())

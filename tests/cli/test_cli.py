@@ -108,7 +108,8 @@ def test_a_recipe_is_checked_and_explained_on_stdout(run, tiny):
     assert " shared parameter tensors" in " ".join(checked.out.split())
     explained = run("explain", tiny, "--set", "edges.0.weight=0.25")
     assert (explained.code, explained.err) == (0, "")
-    assert "L_segmentation = 0.75·cross_entropy(segmentation, label) + 0.25·l1" in explained.out
+    in_one_line = " ".join(explained.out.split())
+    assert "L_segmentation = 0.75·cross_entropy(segmentation, label) + 0.25·l1" in in_one_line
 
 
 def test_shipped_recipes_are_found_by_name_and_need_no_data_to_be_checked(run, monkeypatch):

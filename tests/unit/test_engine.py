@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,16 @@ def test_a_key_that_was_added_since_does_not_make_another_recipe(
     assert resumed.fit().epoch == 2
     again = mtlkit.load_recipe(run.folder / "recipe.yaml", blocked=QUIET)
     assert again.train.epochs == 2
+
+
+def test_a_run_is_freed_as_soon_as_nobody_needs_it(tiny: Path, tmp_path: Path) -> None:
+    run = mtlkit.Run(load(tiny), out=tmp_path / "runs")
+    run.fit()
+    parts = [weakref.ref(part) for part in (run, run.learner, run.model, run.loader("train")[0])]
+    gc.collect()
+    gc.disable()  # or cycles would be freed by chance
+    try:
+        del run
+        assert [part() for part in parts] == [None] * 4
+    finally:
+        gc.enable()
