@@ -20,11 +20,11 @@ from mtlkit.report.sheet import (
     INVALID,
     MOST_WIDTH,
     NO_LABEL,
-    PAPER,
     Group,
     Item,
     as_bytes,
     draw_sheet,
+    stacked,
     thinned,
     words,
     write_sheet,
@@ -61,7 +61,7 @@ def draw_contact_sheet(recipe: Recipe, surveys: Sequence[SplitSurvey], path: Pat
     sheets = [sheet for survey in first.values() for sheet in _sheets(recipe, survey)]
     if not sheets:
         return None
-    write_sheet(_stacked(sheets), path)
+    write_sheet(stacked(sheets), path)
     return path
 
 
@@ -143,13 +143,3 @@ def _filled(label: Label, spec: FieldSpec) -> tuple[Tensor, Tensor]:
     pixels[~mask] = there[torch.arange(missing) % len(there)]
     filled = pixels.movedim(-1, 1)
     return (filled[:, 0] if value.ndim == 3 else filled), valid
-
-
-def _stacked(sheets: Sequence[Image.Image]) -> Image.Image:
-    width, height = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
-    whole = Image.new("RGB", (width, height), PAPER)
-    top = 0
-    for sheet in sheets:
-        whole.paste(sheet, (0, top))
-        top += sheet.height
-    return whole

@@ -23,7 +23,7 @@ WIDE_RANGE = 10  # largest over smallest value from which a loss is easier to re
 PANEL = (4.8, 3.2)  # inches
 DPI = 120
 MOST_COLUMNS = 3
-MANY = 6  # curves from which a legend is set in smaller letters
+MANY = 6  # curves from which a legend is set in smaller letters, and more of which hide each other
 
 
 WEIGHTING_PANELS = {
@@ -127,7 +127,7 @@ def _panels(curves: Curves, directions: Mapping[str, Direction]) -> list[Panel]:
     terms = {n: _term(n) for n in losses if n.count("/") > 1 and not n.endswith("/direct")}
     panels = [
         Panel("losses ↓", "", dict(sorted(whole.items(), key=_total_first)), True),
-        Panel("edge and auxiliary losses ↓", "", terms, True),
+        *_of_terms(terms),
     ]
     panels += [
         Panel(title, "", {n: n.removeprefix(f"{WEIGHTING}{kind}/") for n in names if _is(n, kind)})
@@ -135,6 +135,18 @@ def _panels(curves: Curves, directions: Mapping[str, Direction]) -> list[Panel]:
     ]
     validation = [name for split, name in curves if split == "val" and not name.startswith(LOSS)]
     return [panel for panel in (*panels, *_families(validation, directions)) if panel.names]
+
+
+def _of_terms(terms: dict[str, str]) -> list[Panel]:
+    """Return one panel; where it would be full, one for each task that edges lead into."""
+    if len(terms) <= MANY:
+        return [Panel("edge and auxiliary losses ↓", "", terms, True)]
+    panels: dict[str, Panel] = {}
+    for name, label in terms.items():
+        _, is_edge, target = name.removeprefix(LOSS).rpartition("/")[0].rpartition("_to_")
+        title = f"edge losses into {target} ↓" if is_edge else "auxiliary losses ↓"
+        panels.setdefault(title, Panel(title, "", {}, True)).names[name] = label
+    return list(panels.values())
 
 
 def _is(name: str, kind: str) -> bool:

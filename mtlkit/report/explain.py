@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -43,7 +45,8 @@ def explain(recipe: Recipe) -> RenderableType:
         cost_table(recipe),
         Text("\n".join(lines), style="dim"),
         "",
-        Text("\n".join(objective_lines(recipe))),
+        formulas(sums(recipe)),
+        *map(Text, notes(recipe)),
     )
 
 
@@ -60,38 +63,70 @@ def graph_tree(recipe: Recipe) -> Tree:
         f"[b]{recipe.name}[/b]: {data} {height}×{width} → "
         f"{recipe.architecture.type_name()}{encoder}"
     )
-    graph = build_graph(recipe.tasks, recipe.all_edges)
     for name, task in recipe.tasks.items():
         kind = "" if task.type_name() == name else f" ({task.type_name()})"
         channels = f"{task.channels} channel" + "s" * (task.channels != 1)
         node = tree.add(f"[b]{name}[/b]{kind}: {channels}, {task.loss_name}")
-        for _, _, data in graph.out_edges(name, data=True):
-            edge: Edge = data["edge"]
-            way = " → ".join(edge.hops[1:])
-            node.add(f"→ {way}: {edge.type_name()}, λ = {edge.weight:g}")
+        leaving = [edge for edge in recipe.all_edges if edge.hops[0] == name]
+        for line in _ways(leaving):
+            node.add(line)
     return tree
 
 
-def edge_table(recipe: Recipe) -> Table:
+def _ways(edges: Sequence[Edge]) -> Iterator[str]:
+    """Yield a line for all edges of a task that differ in their last task alone."""
+    ends: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for edge in edges:
+        what = f"{edge.type_name()}, λ = {edge.weight:g}"
+        ends.setdefault((what, edge.hops[1:-1]), []).append(edge.hops[-1])
+    for (what, via), last in ends.items():
+        yield f"→ {' → '.join([*via, ', '.join(last)])}: {what}"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Something that can be shown in two ways.
+
+    Args:
+        wide: shown where it has room.
+        narrow: else.
+    """
+
+    wide: RenderableType
+    narrow: RenderableType
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Yield what rich prints."""
+        wanted = console.measure(self.wide, options=options.update(max_width=sys.maxsize)).maximum
+        yield self.wide if wanted <= options.max_width else self.narrow
+
+
+def edge_table(recipe: Recipe) -> Fitting:
     """Return the N×N table of edge types and weights, from row to column.
+
+    Where the tasks' names have no room above the columns, numbers stand there.
 
     Args:
         recipe: any.
     """
+    numbers = {name: str(i) for i, name in enumerate(recipe.tasks, 1)}
+    rows = {name: f"{number} {name}" for name, number in numbers.items()}
+    names = {name: name for name in recipe.tasks}
+    return Fitting(_edge_table(recipe, names, names), _edge_table(recipe, rows, numbers))
+
+
+def _edge_table(recipe: Recipe, rows: Mapping[str, str], columns: Mapping[str, str]) -> Table:
     table = Table(title="from \\ to", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in recipe.tasks:
-        table.add_column(name, justify="center")
+        table.add_column(columns[name], justify="center")
     graph = build_graph(recipe.tasks, recipe.all_edges)
     for source in recipe.tasks:
-        cells = [
-            ", ".join(
-                _in_short(data["edge"])
-                for data in (graph.get_edge_data(source, target) or {}).values()
-            )
-            for target in recipe.tasks
-        ]
-        table.add_row(source, *(cell or "·" for cell in cells))
+        between = [(graph.get_edge_data(source, target) or {}) for target in recipe.tasks]
+        cells = ["\n".join(_in_short(data["edge"]) for data in b.values()) for b in between]
+        table.add_row(rows[source], *(cell or "·" for cell in cells))
     return table
 
 
@@ -180,8 +215,27 @@ def _parts(model: MultiTaskModel) -> Iterator[tuple[str, nn.Module]]:
     yield from ((f"edges.{name}", network) for name, network in model.edges.items())
 
 
-def objective_lines(recipe: Recipe) -> list[str]:
-    """Return the losses as maths, their coefficients read from the gradient of the mixing itself.
+def formulas(terms: Mapping[str, Sequence[str]]) -> Fitting:
+    """Return sums: a line each where all have room, else a line for each term.
+
+    Args:
+        terms: what is added up, by what it adds up to.
+    """
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column()
+    for name, several in terms.items():
+        for i, term in enumerate(several or ["0"]):
+            grid.add_row(Text("+" if i else f"{name} ="), Text(term))
+    return Fitting(Text("\n".join(_in_lines(terms))), grid)
+
+
+def _in_lines(terms: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{name} = {' + '.join(several) or '0'}" for name, several in terms.items()]
+
+
+def sums(recipe: Recipe) -> dict[str, list[str]]:
+    """Return the terms of each loss, their coefficients read from the gradient of the mixing.
 
     Args:
         recipe: any.
@@ -197,17 +251,25 @@ def objective_lines(recipe: Recipe) -> list[str]:
     symbols = [(x, f"{tasks[name].loss_name}({name}, label)") for name, x in direct.items()]
     symbols += [(transfers[edge.key], _as_maths(edge, recipe)) for edge in edges]
     symbols += [(leaf, choice.type_name()) for choice, leaf in auxiliary]
-    lines = []
+    leaves = [leaf for leaf, _ in symbols]
+    found = {}
     for name, loss in losses.items():
-        leaves = [leaf for leaf, _ in symbols]
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)
-        terms = [
+        found[f"L_{name}"] = [
             f"{'' if abs(g - 1) < 1e-12 else f'{float(g):.6g}·'}{symbol}"
             for g, (_, symbol) in zip(grads, symbols, strict=True)
             if g is not None and g != 0
         ]
-        lines.append(f"L_{name} = {' + '.join(terms) or '0'}")
-    return [*lines, f"L = {recipe.weighting.as_maths}", *_notes(recipe)]
+    return found | {"L": [recipe.weighting.as_maths]}
+
+
+def objective_lines(recipe: Recipe) -> list[str]:
+    """Return the losses as maths, a line each, and what they do not tell.
+
+    Args:
+        recipe: any.
+    """
+    return [*_in_lines(sums(recipe)), *notes(recipe)]
 
 
 def _as_maths(edge: Edge, recipe: Recipe) -> str:
@@ -215,8 +277,12 @@ def _as_maths(edge: Edge, recipe: Recipe) -> str:
     return text if edge.edge_norm == "none" else f"c·{text}"
 
 
-def _notes(recipe: Recipe) -> Iterator[str]:
-    """Yield what the formulas do not tell."""
+def notes(recipe: Recipe) -> Iterator[str]:
+    """Yield what the formulas do not tell, in sentences.
+
+    Args:
+        recipe: any.
+    """
     edges, count = recipe.all_edges, recipe.train.edges_per_step
     if any(edge.edge_norm == "ema" for edge in edges):
         yield "c = running mean of the task's own loss / running mean of the edge's"

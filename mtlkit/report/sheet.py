@@ -25,6 +25,7 @@ SWATCH = 16  # side of a colour sample in the class key
 NUMBER_WIDTH = 92  # of the column with the samples' numbers
 ARROW = "→"  # drawn by hand: Pillow's own font lacks it
 CUT = "..."  # ends a title that is too long in the smallest letters
+MOST_COLUMNS = 9  # of a sheet beside the image; more groups continue below
 TITLE_STEP = 2  # by which the letters of a title shrink until it fits
 
 
@@ -58,10 +59,44 @@ class Group:
 def draw_sheet(groups: Sequence[Group], numbers: Sequence[int]) -> Image.Image:
     """Return the whole picture: titles, a row of tiles per sample, legends.
 
+    Groups that are too many to stand side by side continue below, beside the first again.
+
     Args:
         groups: the first has a column "image", which gives the size of the tiles.
         numbers: of the samples.
     """
+    first, *others = groups
+    return stacked([_draw_band([first, *band], numbers) for band in _bands(others)])
+
+
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures below each other.
+
+    Args:
+        sheets: one at least.
+    """
+    width, height = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    whole = Image.new("RGB", (width, height), PAPER)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def _bands(groups: Sequence[Group]) -> list[list[Group]]:
+    """Return groups in order, as many in each list as have room side by side; one list at least."""
+    bands: list[list[Group]] = [[]]
+    for group in groups:
+        used = sum(len(other.columns) for other in bands[-1])
+        if bands[-1] and used + len(group.columns) > MOST_COLUMNS:
+            bands.append([])
+        bands[-1].append(group)
+    return bands
+
+
+def _draw_band(groups: Sequence[Group], numbers: Sequence[int]) -> Image.Image:
+    """Return groups side by side: titles, a row of tiles per sample, legends."""
     image = groups[0].columns["image"]
     assert isinstance(image, Tensor)  # as the docstring asks
     height, width = image.shape[-2:]

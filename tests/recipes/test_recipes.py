@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 import mtlkit
 from mtlkit.check import check_recipe
+from mtlkit.graph import shares
 from mtlkit.listing import shipped
 from mtlkit.report.explain import cost_table, explain, objective_lines
 
@@ -22,7 +24,6 @@ SCENES = {
     "loader.workers": 0,
     "loader.cache": "none",
     "train.device": "cpu",
-    "train.epochs": 1,
 }
 
 
@@ -50,6 +51,15 @@ def test_the_shipped_recipes_are_those_that_the_readme_promises() -> None:
         "base_mt_cityscapes",
         "base_st_depth_cityscapes",
         "base_st_segmentation_cityscapes",
+        "five_tasks_streets",
+        "four_tasks_nyuv2",
+        "four_tasks_rooms",
+        "four_tasks_streets",
+        "partial_labels_streets_alignment",
+        "partial_labels_streets_full",
+        "partial_labels_streets_no_edges",
+        "partial_labels_streets_perceptual",
+        "partial_labels_streets_xtc",
         "xtascnet_cityscapes",
         "xtascnet_nyuv2",
         "xtascnet_official_cityscapes",
@@ -94,6 +104,24 @@ def test_a_recipe_trains_two_steps_and_validates(name: str, tmp_path: Path) -> N
     metrics = run.evaluate()
     assert {key.partition("/")[0] for key in metrics} == {*recipe.tasks, "loss"}
     run.learner.monitor.check()
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("four_tasks")])
+def test_four_tasks_have_all_twelve_transfers_of_which_a_step_draws_four(name: str) -> None:
+    recipe = lenient(name)
+    assert list(recipe.tasks) == ["segmentation", "depth", "normals", "boundary"]
+    assert {edge.hops for edge in recipe.all_edges} == {*itertools.permutations(recipe.tasks, 2)}
+    assert recipe.train.edges_per_step == len(recipe.tasks)
+
+
+def test_five_tasks_have_a_path_a_cycle_and_no_edge_to_a_task_without_pixels() -> None:
+    recipe = lenient("five_tasks_streets")
+    maps = [name for name, task in recipe.tasks.items() if not task.vector]
+    hops = [edge.hops for edge in recipe.all_edges if not edge.is_path]
+    assert {*hops} == {*itertools.permutations(maps, 2)} and len(maps) == len(recipe.tasks) - 1
+    path, cycle = [edge.hops for edge in recipe.all_edges if edge.is_path]
+    assert len({*path}) == 3 and cycle[0] == cycle[-1]
+    assert max(shares(recipe.all_edges).values()) <= 1
 
 
 def test_the_reference_objective_is_that_of_the_paper() -> None:

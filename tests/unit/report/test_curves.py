@@ -6,7 +6,14 @@ from PIL import Image
 
 from mtlkit.errors import MissingError
 from mtlkit.evaluation import Direction
-from mtlkit.report.curves import _families, _panels, _spans_widely, draw_curves, read_curves
+from mtlkit.report.curves import (
+    Curve,
+    _families,
+    _panels,
+    _spans_widely,
+    draw_curves,
+    read_curves,
+)
 
 DIRECTIONS = {
     "depth/abs_err": Direction("m", False),
@@ -113,6 +120,21 @@ def test_losses_come_first_with_the_total_ahead_and_edges_apart(tmp_path):
     write(tmp_path, text + line(1, "train", speed__images_per_second=9.0))
     panels = _panels(read_curves(tmp_path / "metrics.jsonl"), {})
     assert [list(panel.names.values()) for panel in panels] == [["total", "a"], ["a → b (xtc)"]]
+
+
+def test_many_losses_of_edges_have_a_panel_for_each_task_that_they_lead_into():
+    ends = [(a, b) for a in "abc" for b in "abc" if a != b]
+    names = [f"loss/{a}_to_{b}/xtc" for a, b in ends]
+    curves = {("val", name): Curve([1], [1.0]) for name in names}
+    assert [panel.title for panel in _panels(curves, {})] == ["edge and auxiliary losses ↓"]
+    others = {("val", name): Curve([1], [1.0]) for name in ("loss/a_to_b_to_a/xtc", "loss/b/l2")}
+    panels = {panel.title: set(panel.names.values()) for panel in _panels(curves | others, {})}
+    assert panels == {
+        "edge losses into a ↓": {"b → a (xtc)", "c → a (xtc)", "a → b → a (xtc)"},
+        "edge losses into b ↓": {"a → b (xtc)", "c → b (xtc)"},
+        "edge losses into c ↓": {"a → c (xtc)", "b → c (xtc)"},
+        "auxiliary losses ↓": {"b (l2)"},
+    }
 
 
 def test_a_log_scale_is_for_positive_values_of_unlike_size():

@@ -13,6 +13,7 @@ from mtlkit.report.sheet import (
     GAP,
     GROUP_GAP,
     INVALID,
+    MOST_COLUMNS,
     NUMBER_WIDTH,
     Group,
     Item,
@@ -216,3 +217,24 @@ def test_text_is_broken_between_words_and_a_key_begins_a_line():
     words = [Item(word) for word in ("segmentation", "→", "depth")]
     lines = wrapped([*words, Item("road", (1, 2, 3))], 150)
     assert lines == [words[:2], words[2:], [Item("road", (1, 2, 3))]]
+
+
+def test_groups_that_have_no_room_side_by_side_continue_below_beside_the_image():
+    white = torch.full((1, 3, 128, 256), 255, dtype=torch.uint8)
+    red = white.clone()
+    red[:, 1:] = 0
+    columns = {f"column {i}": white for i in range(MOST_COLUMNS // 2 + 1)}
+    groups = [Group("", {"image": red}, []), *[Group("task", columns, [])] * 2]
+    one, both = (np.array(draw_sheet(part, [0])) for part in (groups[:2], groups))
+    assert both.shape == (2 * one.shape[0], *one.shape[1:])
+    assert (both[: len(one)] == one).all() and (both[len(one) :] == one).all()
+    assert (one == (255, 0, 0)).all(-1).sum() == 128 * 256
+
+
+def test_as_many_groups_stand_side_by_side_as_have_room():
+    white = torch.full((1, 3, 128, 256), 255, dtype=torch.uint8)
+    image = Group("", {"image": white}, [])
+    small = [Group("", {f"column {i}": white}, []) for i in range(MOST_COLUMNS + 1)]
+    full, more = draw_sheet([image, *small[:-1]], [0]), draw_sheet([image, *small], [0])
+    assert full.height < more.height and full.width == more.width
+    assert full.height == draw_sheet([image], [0]).height
