@@ -26,14 +26,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from _measuring import Step, peak_elsewhere, peak_here, timed
 
 import mtlkit
 from mtlkit.device import move
@@ -48,13 +47,10 @@ MAPS = {  # fields of the tasks that are repeated
 NO_EDGES, ALL_PAIRS, DRAWN = "no edges", "all pairs", "N a step"
 WAYS = (NO_EDGES, ALL_PAIRS, DRAWN)
 QUICK = {"data.size": [32, 64], "loader.batch_size": 2}
-MIB = 2**20
-STEPS = 3  # that a process takes whose memory is measured
 LINEAR = 2.0  # most that twice the tasks may cost where edges are drawn
 
 Entry = tuple[int, str]
 """Number of tasks, and way."""
-Step = Callable[[], None]
 Values = Mapping[Entry, Sequence[float]]
 """Of every round; one of a peak."""
 
@@ -130,44 +126,18 @@ def build_step(recipe: mtlkit.Recipe) -> Step:
     return step
 
 
-def timed(steps: Mapping[Entry, Step], rounds: int, clock: Callable[[], float]) -> Values:
-    """Return the seconds of every step by round, after a round to warm up."""
-    found: dict[Entry, list[float]] = {entry: [] for entry in steps}
-    for number in range(rounds + 1):
-        for entry, step in steps.items():
-            began = clock()
-            step()
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
-            if number > 0:
-                found[entry].append(clock() - began)
-    return found
-
-
 def memory(entry: Entry, options: argparse.Namespace) -> float:
     """Return the peak of a step in MiB, from a process of its own."""
-    command = [sys.executable, __file__, "--child", f"{entry[0]},{entry[1]}"]
-    command += ["--device", options.device, *(["--quick"] if options.quick else [])]
-    command += ["--threads", str(options.threads)] if options.threads else []
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1]) / MIB
+    asked = ["--child", f"{entry[0]},{entry[1]}", "--device", options.device]
+    asked += ["--quick"] if options.quick else []
+    asked += ["--threads", str(options.threads)] if options.threads else []
+    return peak_elsewhere(__file__, *asked)
 
 
 def peak(entry: Entry, options: argparse.Namespace) -> int:
     """Return what a run and its steps add to the memory of this process at their peak, in bytes."""
-    recipe, is_cpu = recipe_of(entry, options), options.device == "cpu"
-    before = resident("VmRSS") if is_cpu else torch.accelerator.memory_allocated()
-    step = build_step(recipe)
-    for _ in range(STEPS):
-        step()
-    after = resident("VmHWM") if is_cpu else torch.accelerator.max_memory_allocated()
-    return after - before
-
-
-def resident(field: str) -> int:
-    """Return a size of this process in bytes, as Linux tells it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    recipe = recipe_of(entry, options)
+    return peak_here(lambda: build_step(recipe), is_cpu=options.device == "cpu")
 
 
 def print_table(unit: str, counts: Sequence[int], values: Values) -> None:

@@ -31,18 +31,15 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
+from _measuring import peak_elsewhere, peak_here, timed
 from _weighting_networks import Case, Stage
 from _weighting_report import (
     Entry,
-    Times,
     peak_verdicts,
     print_lines,
     print_table,
@@ -64,8 +61,6 @@ from mtlkit.device import place, set_threads
 
 METHODS = ("equal", "uncertainty", "gradnorm", "pcgrad", "mgda", "nash_mtl", "upgrad")
 AGREEMENT = 1e-4  # largest relative difference of two ways' gradients in fp32
-MIB = 2**20
-STEPS = 3  # that a process takes whose memory is measured
 
 
 @dataclass(frozen=True)
@@ -222,20 +217,6 @@ def gradient(step: Step, stage: Stage) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in stage.shared]).double()
 
 
-def timed(steps: Mapping[Entry, Step], rounds: int, clock: Callable[[], float]) -> Times:
-    """Return the seconds of every step by round, after a round to warm up."""
-    found: dict[Entry, list[float]] = {entry: [] for entry in steps}
-    for number in range(rounds + 1):
-        for entry, step in steps.items():
-            began = clock()
-            step()
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
-            if number > 0:
-                found[entry].append(clock() - began)
-    return found
-
-
 def memory(part: Part, entry: Entry) -> float:
     """Return the peak of a step in MiB, from a process of its own."""
     way, method = entry
@@ -244,9 +225,7 @@ def memory(part: Part, entry: Entry) -> float:
         "way": way,
         "method": method,
     }
-    command = [sys.executable, str(Path(__file__)), "--child", json.dumps(asked)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1]) / MIB
+    return peak_elsewhere(__file__, "--child", json.dumps(asked))
 
 
 def peak(part: dict, way: str, method: str) -> int:
@@ -254,18 +233,7 @@ def peak(part: dict, way: str, method: str) -> int:
     case = Case(**part.pop("case"))
     stage = Part(case=replace(case, size=tuple(case.size)), **part).stage(way)
     is_cpu = stage.placement.device.type == "cpu"
-    before = resident("VmRSS") if is_cpu else torch.accelerator.memory_allocated()
-    step = cleared(stage, build_step(way, method, stage))
-    for _ in range(STEPS):
-        step()
-    after = resident("VmHWM") if is_cpu else torch.accelerator.max_memory_allocated()
-    return after - before
-
-
-def resident(field: str) -> int:
-    """Return a size of this process in bytes, as Linux tells it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    return peak_here(lambda: cleared(stage, build_step(way, method, stage)), is_cpu=is_cpu)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from mtlkit.errors import UsageError
 from mtlkit.objective import Objective
 from mtlkit.structures import Losses
 
+EDGES = "model.edges."
+"""What the names of transfer networks begin with."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -44,9 +47,13 @@ class Reach:
 
     @property
     def last_shared(self) -> str | None:
-        """The last weight of two or more dimensions that all tasks reach."""
+        """The last weight of two or more dimensions that all tasks reach, of the architecture.
+
+        Paths make transfer networks shared, too; a layer of theirs is no end of the trunk.
+        """
         every = frozenset().union(*self.tasks.values())
-        names = [n for n, t in self.tasks.items() if t == every and self.dimensions[n] >= 2]
+        mine = [name for name in self.tasks if not name.startswith(EDGES)]
+        names = [n for n in mine if self.tasks[n] == every and self.dimensions[n] >= 2]
         return names[-1] if names and len(every) > 0 else None
 
     @property

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from mtlkit.consistency import disagreement_of, measured_edges
 from mtlkit.contracts import Edge, Task
-from mtlkit.device import autocast, move, seeded_draws, without_autocast
+from mtlkit.device import autocast, seeded_draws, without_autocast
 from mtlkit.report.colours import heat
 from mtlkit.report.consistency import in_unit
-from mtlkit.report.pictures import evaluating, spec_of, task_legend, transfer_title
+from mtlkit.report.pictures import (
+    batches_of,
+    evaluating,
+    spec_of,
+    task_legend,
+    transfer_title,
+)
 from mtlkit.report.sheet import Group, as_bytes, draw_sheet, thinned, write_sheet
 from mtlkit.structures import Batch, FieldSpec, Output
 from mtlkit.walk import spread
@@ -74,15 +80,10 @@ def _predict(
     run: Run, split: str, chosen: Sequence[int], into: dict[str, list[Edge]]
 ) -> tuple[list[int], Tensor, dict[str, Maps]]:
     """Return numbers, images (K,3,H,W) and the maps of every target task."""
-    loader, size = run.loader(split)[0], run.recipe.loader.batch_size
     numbers: list[int] = []
     images: list[Tensor] = []
     parts: dict[str, list[Maps]] = {name: [] for name in into}
-    for start in range(0, len(chosen), size):
-        batch = loader.gather(chosen[start : start + size])
-        if batch is None:
-            continue
-        batch = move(batch, run.placement.device)
+    for batch in batches_of(run, split, chosen):
         with autocast(run.placement):
             output = run.objective(batch).output
         numbers += batch.indices

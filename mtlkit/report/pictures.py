@@ -101,19 +101,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def batches_of(run: Run, split: str, chosen: Sequence[int]) -> Iterator[Batch]:
+    """Yield some samples of a split on the run's device, without those that cannot be read.
+
+    Args:
+        run: gives data and device.
+        split: "train" or "val".
+        chosen: numbers of samples.
+    """
+    loader, size = run.loader(split)[0], run.recipe.loader.batch_size
+    for start in range(0, len(chosen), size):
+        batch = loader.gather(chosen[start : start + size])
+        if batch is not None:
+            yield move(batch, run.placement.device)
+
+
 def _predict(
     run: Run, split: str, chosen: Sequence[int], tasks: Mapping[str, Task]
 ) -> tuple[list[int], Tensor, dict[str, Maps]] | None:
     """Return numbers, images (K,3,H,W) and the maps of every task, thinned and on the CPU."""
-    loader, size = run.loader(split)[0], run.recipe.loader.batch_size
     numbers: list[int] = []
     images: list[Tensor] = []
     parts: dict[str, list[Maps]] = {name: [] for name in tasks}
-    for start in range(0, len(chosen), size):
-        batch = loader.gather(chosen[start : start + size])
-        if batch is None:
-            continue
-        batch = move(batch, run.placement.device)
+    for batch in batches_of(run, split, chosen):
         with autocast(run.placement):
             output = run.model(batch.image)
         numbers += batch.indices

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -173,18 +173,29 @@ class Perceptual(_TransferEdge):
     trains_network: ClassVar[bool] = False
 
     type: Literal["perceptual"] = "perceptual"
-    detach_input: Literal[False] = Field(
-        False, description="the source is all that this loss trains"
-    )
-    norm: Literal["none"] = Field(
-        "none", description="batch statistics of predictions and of labels would differ"
-    )
+    detach_input: Literal[False] = Field(False, description="the source is all that learns")
+    norm: Literal["none"] = Field("none", description="batch statistics would not fit labels")
     pseudo_label: Literal["hard", "soft"] = Field(
         "hard", description="soft: probabilities where the target task has classes"
     )
     border: int = Field(
         2, ge=0, description="pixels around those without a label that are not compared"
     )
+
+    @field_validator("detach_input", mode="before")
+    @classmethod
+    def _source_learns(cls, value: object) -> object:
+        if value is True:
+            raise ValueError("the source is all that this loss trains. Remove detach_input")
+        return value
+
+    @field_validator("norm", mode="before")
+    @classmethod
+    def _has_no_statistics(cls, value: object) -> object:
+        if value == "batch":
+            message = "the network reads predictions and labels, whose batch statistics differ"
+            raise ValueError(f"{message}. Write norm: none")
+        return value
 
     @property
     def compared(self) -> str:

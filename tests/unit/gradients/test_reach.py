@@ -100,6 +100,18 @@ def test_reach_tells_shared_and_private_parameters(objective, batch):
     assert reach.last_shared == LAST and reach.own == frozenset()
 
 
+def test_a_transfer_network_that_paths_share_is_not_the_last_shared_layer(objective, batch):
+    model = objective.model
+    ways = [("segmentation", "depth"), ("depth", "segmentation")]
+    edges = [CrossTaskConsistency(source=a, target=b, widths=(2,)) for a, b in ways]
+    edges += [CrossTaskConsistency(path=(a, b, a), widths=(2,)) for a, b in ways]
+    cyclic = Objective(MultiTaskModel(model.tasks, edges, model.architecture)).double().eval()
+    reach = probe(cyclic, cyclic(batch))
+    networks = [name for name in reach.tasks if name.startswith("model.edges.")]
+    assert networks and set(networks) <= set(reach.shared)
+    assert reach.last_shared == LAST
+
+
 def test_a_probe_leaves_no_gradient_behind(objective, batch):
     probe(objective, objective(batch))
     assert grads_of(objective) == {}

@@ -100,8 +100,8 @@ def test_a_label_of_the_source_is_enough_to_compare():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"detach_input": True}, "detach_input"),
-        ({"norm": "batch"}, "norm"),
+        ({"detach_input": True}, "the source is all that this loss trains. Remove detach_input"),
+        ({"norm": "batch"}, "whose batch statistics differ. Write norm: none"),
     ],
 )
 def test_settings_that_leave_nothing_to_learn_are_refused(tiny, fields, message):
