@@ -24,7 +24,7 @@ class EdgeNorm(nn.Module):
         edges: expanded.
 
     Source: the option of an N-task form of arXiv 2111.14122, eq. 11, which adds losses of several
-    units; see docs/explanation.md.
+    units; see docs/edges.md.
     """
 
     means: Tensor
