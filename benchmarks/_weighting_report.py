@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from _verdicts import at_most, over
 from _weighting_ways import SETTINGS
 
 AT_LOSSES = ("equal", "uncertainty")
@@ -25,12 +26,6 @@ def print_table(
     for method in methods:
         cells = [values.get((way, method)) for way in ways]
         print(f"{method:12}" + "".join(f"{'' if x is None else f'{x:.0f}':>16}" for x in cells))
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines as they come."""
-    for text in lines:
-        print(text, flush=True)
 
 
 def xtasc_verdicts(methods: Sequence[str], times: Times) -> Iterator[str]:
@@ -71,9 +66,5 @@ def of_torchjd(method: str, found: Mapping[Entry, T]) -> dict[str, T]:
 
 
 def line(what: str, own: Sequence[float], other: Sequence[float], most: float) -> str:
-    """Return a verdict: the median ratio, its spread, and the target."""
-    ratios = [x / y for x, y in zip(own, other, strict=True)]
-    ratio = statistics.median(ratios)
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-    verdict = "meets" if ratio <= most else f"misses by {ratio / most - 1:.0%}"
-    return f"  {what:32}{ratio:5.2f}{spread:18} ≤ {most:.2f}: {verdict}"
+    """Return the verdict of a ratio, formed round by round."""
+    return at_most(what, over(own, other), most)

@@ -37,11 +37,11 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from _measuring import peak_elsewhere, peak_here, timed
+from _verdicts import print_lines
 from _weighting_networks import Case, Stage
 from _weighting_report import (
     Entry,
     peak_verdicts,
-    print_lines,
     print_table,
     time_verdicts,
     xtasc_verdicts,

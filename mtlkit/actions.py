@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from mtlkit.consistency import Consistency
 from mtlkit.document import parse_document
 from mtlkit.engine import Run
 from mtlkit.errors import DivergedError, InterruptedRun, MissingError, UsageError, suggest
+from mtlkit.folder import begun_folder
 from mtlkit.listing import find_recipe
 from mtlkit.metrics import delta_m
+from mtlkit.ranks import Ranks
 from mtlkit.recipe import Recipe, load_recipe, recipe_of
 from mtlkit.report.consistency import consistency_table
 from mtlkit.report.curves import draw_curves
@@ -76,6 +79,10 @@ def run(source: Source, out: Path, resume: Path | None) -> None:
         resume: run folder to go on with, or None.
     """
     recipe = source.load()
+    if resume is None:
+        resume = Ranks.here().from_first(partial(begun_folder, out, recipe.name))
+        if resume is not None:
+            talk.print(f"goes on with {resume}", markup=False, soft_wrap=True)
     engine = Run(recipe, out=out, resume=resume)
     _say_what_was_not_loaded(engine)
     try:
@@ -87,7 +94,8 @@ def run(source: Source, out: Path, resume: Path | None) -> None:
     if outcome.best_epoch:
         columns[f"best epoch {outcome.best_epoch}"] = outcome.best
     results.print(metrics_table(columns, engine.directions))
-    _show_files(engine)
+    if engine.ranks.is_first:
+        _show_files(engine)
 
 
 def evaluate(
@@ -113,10 +121,9 @@ def evaluate(
     consistency = Consistency(recipe.tasks, recipe.all_edges)
     if maps is not None:
         _make_maps_folder(maps, consistency, recipe)
-    authors = recipe.loaded.blaming_authors("evaluation fails")
-    with authors, consistency.watching(engine.objective):
-        metrics = engine.evaluate(split)
-    for reason, times in engine.skipped.items():
+    with recipe.loaded.blaming_authors("evaluation fails"):
+        metrics = engine.evaluate(split, consistency.add if consistency.edges else None)
+    for reason, times in engine.loader.take_skipped().items():
         talk.print(f"skipped {times}×: {reason}", markup=False, soft_wrap=True)
     results.print(metrics_table({f"{found.name}, {split}": metrics}, engine.directions))
     if consistency.edges:
@@ -127,6 +134,8 @@ def evaluate(
         for baseline in baselines:
             reference |= load_run(checkpoint.find(baseline), source).evaluate(split)
         print_delta_m(metrics, reference, engine)
+    if not engine.ranks.is_first:
+        return
     picture = found.with_name(f"{found.stem}_{split}.png")
     drawn = [draw_predictions(engine, picture, recipe.train.pictures, split)]
     if maps is not None:

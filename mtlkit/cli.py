@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -220,7 +221,12 @@ def _closing(call: Callable[[], None]) -> int:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(_closing(partial(app, prog_name="mtlkit")))
+    call = partial(app, prog_name="mtlkit")
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(_closing(call))
+    from mtlkit import launch
+
+    sys.exit(_closing(lambda: sys.exit(launch.together(call, _closing))))
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ Source: Zamir et al. 2020, arXiv 2006.04096, consistency energy; XTasC-Net's rel
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional import pearson_corrcoef, spearman_corrcoef
 
 from mtlkit.contracts import Edge, Task
 from mtlkit.device import without_autocast
-from mtlkit.structures import Batch, Losses, Output
+from mtlkit.ranks import Ranks
+from mtlkit.structures import Batch, Output
 
 FEWEST = 3  # images: any two lie on a line
 SAME = 1e-6  # spread over size below which values are equal; maps are float32
@@ -90,30 +90,13 @@ class Consistency:
         self.targets = {n: t for n, t in tasks.items() if n in {e.hops[-1] for e in self.edges}}
         self._parts: list[Tensor] = []  # per batch (edges and then targets, N), on the device
 
-    @contextlib.contextmanager
-    def watching(self, objective: nn.Module) -> Iterator[None]:
-        """Add each batch that the objective is given inside, with the predictions it makes anyway.
-
-        Args:
-            objective: batch to `Losses`.
-        """
-
-        def add(_: nn.Module, inputs: tuple[Batch, ...], losses: Losses) -> None:
-            self.add(inputs[0], losses.output)
-
-        handle = objective.register_forward_hook(add)
-        try:
-            yield
-        finally:
-            handle.remove()
-
     @torch.no_grad()
     def add(self, batch: Batch, output: Output) -> None:
         """Count a batch; nothing waits for the device.
 
         Args:
             batch: on the device of the model.
-            output: with the transfers of all edges, in full precision.
+            output: with the transfers of all edges, in full precision; see `Run.evaluate`.
         """
         if not self.edges:
             return
@@ -123,9 +106,9 @@ class Consistency:
         self._parts.append(torch.stack(rows))
 
     def report(self) -> Report:
-        """Return what was found in all batches."""
+        """Return what was found in all batches, of all ranks."""
         kept = self._parts or [torch.empty(len(self.edges) + len(self.targets), 0)]
-        numbers = torch.cat(kept, 1).double().cpu()
+        numbers = torch.cat(Ranks.here().joined(torch.cat(kept, 1).double().cpu()), 1)
         numbers = torch.where(numbers.isfinite(), numbers, torch.nan)
         energies, errors = numbers[: len(self.edges)], numbers[len(self.edges) :]
         reports = {}

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from mtlkit.collate import Collate, Unread
 from mtlkit.device import pins_memory, usable_cores
 from mtlkit.errors import MissingError, RecipeError
-from mtlkit.order import BatchOrder
+from mtlkit.order import BatchOrder, Deal
 from mtlkit.recipe import Recipe
 from mtlkit.samples import MOST_BAD, Failed, Samples, build_samples, too_many
 from mtlkit.shelf import PREFETCHED, Parcel, Shelf
@@ -91,7 +91,11 @@ class Loader(DataLoader[Batch]):
 
 
 def build_loader(
-    recipe: Recipe, split: str, device: torch.device, samples: Samples | None = None
+    recipe: Recipe,
+    split: str,
+    device: torch.device,
+    samples: Samples | None = None,
+    deal: Deal | None = None,
 ) -> tuple[Loader, BatchOrder]:
     """Return the loader of a split and what decides its order.
 
@@ -100,6 +104,7 @@ def build_loader(
         split: "train", shuffled and augmented, or "val".
         device: where batches will go.
         samples: of the split, if there are some already.
+        deal: how ranks share the batches out; None: every batch is for this process.
 
     Raises:
         MissingError: files are not there, or a data set has no training sample.
@@ -115,6 +120,7 @@ def build_loader(
         training and recipe.loader.drop_last,
         [part.ratio for part in recipe.sets if part.ratio is not None] if training else (),
     )
+    order.deal = deal or Deal()
     for i, share in enumerate(order.shares):
         if training and share == 0:
             message = f"gives none of the {order.count} samples of an epoch. Write a larger one"

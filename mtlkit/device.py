@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.errors import CheckpointError, MissingError, UsageError
+from mtlkit.ranks import Ranks
 from mtlkit.structures import Batch, Label
 
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?)$"
@@ -46,25 +47,59 @@ def place(device: str, precision: str) -> Placement:
 
     Args:
         device: auto, cpu, cuda or cuda:N.
-        precision: auto, fp32, bf16 or fp16.
+        precision: auto, fp32, tf32, bf16 or fp16.
 
     Raises:
-        MissingError: the device is not there.
-        UsageError: started as one of several processes.
+        MissingError: the device is not there, or has no such precision.
+        UsageError: started as one of several processes that do not know each other, or all of
+            them are to share one device.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("this release trains in one process. Start `mtlkit run` without torchrun")
+    ranks = Ranks.here()
+    if ranks.count == 1 and (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UsageError(
+            f"WORLD_SIZE is {count}, but the processes do not know each other. Start them by "
+            "`torchrun -m mtlkit run`, or begin your script with `mtlkit.launch.joined()`"
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
+    if chosen.type == "cuda" and ranks.count > 1:
+        chosen = _own_cuda(chosen)
     if chosen.type == "cuda":
         _need_cuda(chosen)
         torch.cuda.set_device(chosen)
     if precision == "auto":
         precision = "bf16" if _has_native_bf16(chosen) else "fp32"
+    if precision == "tf32" and not _has_tf32(chosen):
+        raise MissingError(
+            f"train.precision: tf32: {chosen} has none; NVIDIA's GPUs have it from Ampere on. "
+            "Write auto, or fp32"
+        )
     if chosen.type == "cuda":  # fp32 is fp32: torch lets convolutions use TF32 unless told
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return Placement(chosen, precision)
+
+
+def _own_cuda(device: torch.device) -> torch.device:
+    """Return the device of this rank."""
+    if device.index is not None:
+        raise UsageError(f"train.device: {device}: is one device for all ranks. Write cuda")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def distributed_backend() -> str:
+    """Return the backend of torch.distributed: gloo, and NCCL for what is on a GPU."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+def has_synced_norms(device: torch.device) -> bool:
+    """Return whether torch's batch norms can see the batches of all ranks there.
+
+    Args:
+        device: of the batches.
+    """
+    return device.type == "cuda"
 
 
 def _need_cuda(device: torch.device) -> None:
@@ -74,6 +109,10 @@ def _need_cuda(device: torch.device) -> None:
             f"train.device: {device}: torch {torch.__version__} sees {found} CUDA devices here. "
             "Use --device cpu, or install a driver and a CUDA build of torch"
         )
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _has_native_bf16(device: torch.device) -> bool:
@@ -167,10 +206,10 @@ def pins_memory(device: torch.device) -> bool:
 
 
 def usable_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores for this process: its share, where torchrun started more."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_threads(threads: int | None) -> int:

@@ -50,19 +50,24 @@ class EdgeNorm(nn.Module):
         return loss * torch.where(ratio.isfinite(), ratio, torch.ones_like(ratio)).to(loss)
 
     @torch.no_grad()
-    def update(self, parts: Sequence[Mapping[str, Tensor]], ranks: Ranks) -> None:
+    def update(
+        self, parts: Sequence[Mapping[str, Tensor]], ranks: Ranks, weights: Sequence[float] = ()
+    ) -> None:
         """Move the means towards a step's losses; waits for no device.
 
         Args:
             parts: for each batch of the step, losses by the name that they are logged by; what is
                 missing or no number moves nothing.
             ranks: that take the step together.
+            weights: of the batches, whose mean over all batches is 1; none: 1 each.
         """
         places = {f"loss/{name}": place for name, place in self.places.items()}
         names = [name for name in places if name in parts[0]]
         if not names:
             return
         values = torch.stack([torch.stack([part[name] for name in names]) for part in parts])
+        for row, weight in zip(values, weights, strict=False):
+            row *= weight
         at = torch.tensor([places[name] for name in names], device=self.means.device)
         now, before = ranks.mean_(values.mean(0)).to(self.means), self.means[at]
         moved = torch.where(before.isfinite(), DECAY * before + (1 - DECAY) * now, now)

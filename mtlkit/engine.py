@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mtlkit import checkpoint
+from mtlkit.ahead import ahead
 from mtlkit.best import Best
 from mtlkit.check import check_batches, check_recipe
-from mtlkit.data import Loader, build_loader
-from mtlkit.device import place, seed_everything, set_threads
+from mtlkit.circumstances import NAMES, settle
+from mtlkit.device import place, seed_everything
 from mtlkit.errors import CheckpointError, DivergedError, InterruptedRun
-from mtlkit.evaluation import Evaluation, directions
-from mtlkit.folder import (
-    describe,
-    new_folder,
-    recipe_text,
-    refuse_another_recipe,
-    write_recipe,
-)
+from mtlkit.evaluation import Evaluation, Observer, directions
+from mtlkit.folder import prepared, recipe_text, refuse_another_recipe
+from mtlkit.generators import draw_apart
 from mtlkit.gradients import Reach
 from mtlkit.learner import Learner
+from mtlkit.loaders import Loaders
 from mtlkit.model import MultiTaskModel
 from mtlkit.monitor import Interrupts
 from mtlkit.objective import Objective
-from mtlkit.order import BatchOrder
+from mtlkit.order import Group
 from mtlkit.phases import rate_factor
+from mtlkit.ranks import Answer
 from mtlkit.recipe import Recipe
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit.samples import notes_of
+from mtlkit.speed import Speed
 from mtlkit.structures import Batch, Losses
 from mtlkit.tracking import Tracking
 
@@ -63,15 +63,18 @@ class Run:
         self.recipe, self.out, self.folder = recipe, Path(out), folder
         self.is_resumed = folder is not None
         saved = {} if state is None else state["position"]
-        self.threads = set_threads(recipe.train.threads or saved.get("threads"))
+        self.circumstances = settle(recipe.train.threads, saved)
+        self.threads, self.ranks = self.circumstances.threads, self.circumstances.ranks
         self.placement = place(recipe.train.device, recipe.train.precision)
         self.directions = directions(recipe)
         self.position, self.best = Position(), Best(recipe.train.keep_best)
         seed_everything(recipe.seed)
         self.learner = Learner(recipe, reaches, self.placement, is_fresh=state is None)
-        self._loaders: dict[str, tuple[Loader, BatchOrder]] = {}
-        self.skipped = Counter[str]()  # samples since the last epoch's end, by reason
-        self.trackers, self._saved_at = Tracking(recipe.loaded), time.monotonic()
+        self.speed = Speed(self.learner)
+        draw_apart(recipe.seed, self.ranks)
+        self.loader = Loaders(recipe, self.placement.device, self.ranks)
+        self.trackers = Tracking(recipe.loaded, is_heard=self.ranks.is_first)
+        self._saved_at = time.monotonic()
         if folder is not None and state is not None:
             checkpoint.remove_leftovers(folder)
             self._restore(state, folder / "last.pt")
@@ -99,22 +102,14 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of a whole epoch."""
-        return -(-self.loader("train")[1].batches // self.recipe.train.accumulate)
+        batches = self.recipe.train.accumulate * self.ranks.count
+        return -(-self.loader("train")[1].batches // batches)
 
     @property
     def notes(self) -> list[str]:
         """What to know of this run before it begins, a line each."""
-        return notes_of(self.recipe, self.loader("train")[0].samples)
-
-    def loader(self, split: str) -> tuple[Loader, BatchOrder]:
-        """Return the loader of a split and its order, built when first asked for.
-
-        Args:
-            split: "train" or "val".
-        """
-        if split not in self._loaders:
-            self._loaders[split] = build_loader(self.recipe, split, self.placement.device)
-        return self._loaders[split]
+        missing = notes_of(self.recipe, self.loader("train")[0].samples)
+        return [*self.circumstances.notes, *missing]
 
     def track(self, tracker: object) -> None:
         """Add an object with hooks for the rest of this run.
@@ -134,14 +129,12 @@ class Run:
         for split in ("train", "val"):  # data that is not there is told before a folder is made
             self.loader(split)
         check_batches(self.recipe, self.loader("train")[1])
-        if self.folder is None:
-            self.folder = new_folder(self.out, self.recipe.name)
-            describe(self.folder, self.recipe, self.placement.line, self.threads)
-        write_recipe(self.folder, self.recipe)  # a resumed run may have more epochs
+        about = (self.recipe, self.placement.line, self.threads)
+        self.folder = self.ranks.from_first(partial(prepared, self.folder, self.out, *about))
         outcome = self._outcome("failed", {})
         try:
             self.trackers.tell("mtlkit_run_start", run=self)
-            with Interrupts() as interrupts:
+            with Interrupts(self.ranks) as interrupts:
                 if not self.is_resumed:
                     self.save("last.pt")
                 last = self._fit(interrupts)
@@ -160,29 +153,32 @@ class Run:
         """Take one optimizer step, and return the losses of the last batch.
 
         Args:
-            batches: those whose gradients are accumulated; on any device.
+            batches: those whose gradients are accumulated; on any device. Every rank gives as
+                many of its own.
         """
-        middle = self.position.batch + len(batches) / 2
+        return self._step(batches, Group(len(batches) * self.ranks.count))
+
+    def _step(self, batches: Sequence[Batch], group: Group) -> Losses:
+        middle = self.position.batch + group.batches / 2
         done = middle / self.loader("train")[1].batches
         factor = rate_factor(self.recipe, self.position.epoch, done)
-        losses = self.learner.step(batches, self.position.step + 1, factor)
-        self.position.batch += len(batches)
+        losses = self.learner.step(batches, self.position.step + 1, factor, group.weights)
+        self.position.batch += group.batches
         self.position.step += 1
         return losses
 
-    def evaluate(self, split: str = "val") -> dict[str, float]:
+    def evaluate(self, split: str = "val", observer: Observer | None = None) -> dict[str, float]:
         """Return metrics and mean losses of a split, by name.
 
         Args:
             split: "val" or "train" (augmented, in another order).
+            observer: gets every batch and its output; with one, transfer networks run.
         """
-        loader, order = self.loader(split)
-        if split == "train":  # an epoch may be under way on the loader of the split
-            loader, order = build_loader(self.recipe, split, self.placement.device, loader.samples)
+        loader, order = self.loader.for_evaluation(split)
         order.begin_at(self.position.epoch, 0)
         learned = (self.learner.objective, self.learner.balancer)
-        numbers = Evaluation(self.recipe, *learned, self.placement)(loader)
-        self._count_skipped(loader)
+        numbers = Evaluation(self.recipe, *learned, self.placement, observer)(loader)
+        self.loader.count_skipped(loader)
         return numbers
 
     def save(self, name: str) -> None:
@@ -196,15 +192,17 @@ class Run:
         """
         assert self.folder is not None  # fit makes it first
         self.learner.check_finite(self.position.step)
-        self._count_skipped()
+        self.loader.join_skipped()
         state = {
             "recipe": recipe_text(self.recipe),
-            "position": {**asdict(self.position), "threads": self.threads},
+            "position": asdict(self.position) | self.circumstances.state(),
             "best": self.best.state(),
-            "skipped": dict(self.skipped),
+            "skipped": dict(self.loader.skipped),
             **self.learner.state(),
         }
-        checkpoint.save(self.folder / name, state)
+        if self.ranks.is_first:
+            checkpoint.save(self.folder / name, state)
+        self.ranks.meet()  # or others would go on, or leave, before it is kept
         self._saved_at = time.monotonic()
 
     def load_weights(self, path: Path) -> None:
@@ -222,36 +220,43 @@ class Run:
         validation: dict[str, float] | None = None
         while self.position.epoch <= self.epochs:
             self.learner.begin_epoch(self.position.epoch)
-            for images in self._train_epoch():
-                self._end_step(images)
-                if interrupts.requested:
+            for images, answer in self._train_epoch(interrupts):
+                self._end_step(images, answer)
+                if answer()[0]:
                     self._stop()
             validation = self._end_epoch()
-            if interrupts.requested and self.position.epoch <= self.epochs:
+            if self.position.epoch <= self.epochs and self._asked(interrupts)()[0]:
                 self._stop()
         return self.evaluate("val") if validation is None else validation
 
-    def _train_epoch(self) -> Iterator[int]:
+    def _train_epoch(self, interrupts: Interrupts) -> Iterator[tuple[int, Answer]]:
         """Take the steps that are left of the epoch, yielding the images of each."""
         loader, order = self.loader("train")
         order.begin_at(self.position.epoch, self.position.batch)
-        group: list[Batch] = []
-        for batch in loader:
-            group.append(batch)
-            done = self.position.batch + len(group)
-            if len(group) == self.recipe.train.accumulate or done == order.batches:
-                self.step(*group)
-                yield sum(len(part.image) for part in group)
-                group = []
+        batches, groups = iter(loader), list(order.groups)
+        mine = ((list(islice(batches, len(group.mine))), group.weights) for group in groups)
+        ready = ahead(mine, lambda part: self.learner.ready(*part), self.placement.device)
+        for group, parts in zip(groups, self.learner.watch.over("data", ready), strict=True):
+            answer, first = self._asked(interrupts), self.position.batch
+            self._step(parts, group)
+            yield order.images(first, group.batches), answer
 
-    def _end_step(self, images: int) -> None:
+    def _asked(self, interrupts: Interrupts) -> Answer:
+        """Ask all ranks whether one is to stop, and whether one thinks that a save is due."""
+        longest = 60 * self.recipe.train.checkpoint_minutes
+        return self.ranks.ask(
+            lambda: (interrupts.requested, time.monotonic() - self._saved_at > longest)
+        )
+
+    def _end_step(self, images: int, answer: Answer) -> None:
         """Tell the trackers, then save if it is time: a resumed run drops what was not saved."""
         train, step = self.recipe.train, self.position.step
+        self.speed.count(images)
         metrics = self.learner.read_line() if step % train.log_every == 0 else None
-        record = StepRecord(step, self.position.epoch, images, metrics)
+        speed = {} if metrics is None else self.speed.read_line()
+        record = StepRecord(step, self.position.epoch, images, metrics, speed)
         self.trackers.tell("mtlkit_step_end", run=self, step=record)
-        is_late = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
-        if step % train.checkpoint_every == 0 or is_late:
+        if step % train.checkpoint_every == 0 or answer()[1]:
             self.save("last.pt")
 
     def _end_epoch(self) -> dict[str, float]:
@@ -264,8 +269,7 @@ class Run:
         is_last = self.learner.phases.index + 1 == len(self.recipe.train.parts)
         is_best = is_last and self.best.take(validation, self.position.epoch)
         at = (self.position.epoch, self.position.step)
-        skipped, self.skipped = dict(self.skipped), Counter()
-        notes = self.best.notes(validation)
+        skipped, notes = self.loader.take_skipped(), self.best.notes(validation)
         record = EpochRecord(*at, train, validation, is_best, skipped, notes)
         self.learner.balancer.after_epoch()
         self.position = Position(self.position.epoch + 1, 0, self.position.step)
@@ -274,10 +278,6 @@ class Run:
             self.save("best.pt")
         self.save("last.pt")
         return validation
-
-    def _count_skipped(self, *others: Loader) -> None:
-        for loader in {*others, *(loader for loader, _ in self._loaders.values())}:
-            self.skipped += loader.take_skipped()
 
     def _stop(self) -> None:
         self.save("last.pt")
@@ -289,11 +289,11 @@ class Run:
 
     def _restore(self, state: Mapping[str, Any], source: Path) -> None:
         try:
-            position = {k: v for k, v in state["position"].items() if k != "threads"}
+            position = {k: v for k, v in state["position"].items() if k not in NAMES}
             self.position = Position(**position)
             self.learner.begin_epoch(self.position.epoch)  # decides what is shared
             self.learner.restore(state, source)
             self.best.restore(state["best"])
-            self.skipped = Counter(state.get("skipped", {}))
+            self.loader.skipped.update(state.get("skipped", {}) if self.ranks.is_first else ())
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source}: is damaged: {error}. Start a new run") from None

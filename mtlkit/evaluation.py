@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import SupportsFloat
 
@@ -11,12 +12,16 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
+from mtlkit.ahead import ahead
 from mtlkit.contracts import Balancer
 from mtlkit.device import Placement, autocast, move
 from mtlkit.errors import Fault, PluginError, suggest
 from mtlkit.objective import Objective
+from mtlkit.ranks import Ranks
 from mtlkit.recipe import Recipe
-from mtlkit.structures import LABEL_UNIT, Batch, Counts, Losses, MetricSpec
+from mtlkit.structures import LABEL_UNIT, Batch, Counts, Losses, MetricSpec, Output
+
+Observer = Callable[[Batch, Output], None]
 
 
 @dataclass(frozen=True)
@@ -118,20 +123,27 @@ def loss_values(losses: Losses) -> dict[str, Tensor]:
 
 
 class Evaluation:
-    """Metrics and mean losses of one pass over a split.
+    """Metrics and mean losses of one pass over a split, of what the tasks themselves predict.
 
     Args:
         recipe: the run.
         objective: on its device.
         balancer: gives the total.
         placement: device and precision.
+        observer: gets every batch and what the model made of it, transferred predictions included;
+            without one no transfer network runs.
     """
 
     def __init__(
-        self, recipe: Recipe, objective: Objective, balancer: Balancer, placement: Placement
+        self,
+        recipe: Recipe,
+        objective: Objective,
+        balancer: Balancer,
+        placement: Placement,
+        observer: Observer | None = None,
     ) -> None:
         self.recipe, self.objective, self.balancer = recipe, objective, balancer
-        self.placement = placement
+        self.placement, self.observer = placement, observer
 
     @torch.no_grad()
     def __call__(self, batches: Iterable[Batch]) -> dict[str, float]:
@@ -156,10 +168,12 @@ class Evaluation:
             for task, specs in task_metrics(self.recipe).items()
         }
         means, tasks = _Means(), loss_names(self.recipe)
-        for batch in batches:
-            here = move(batch, self.placement.device)
+        device = self.placement.device
+        for (here,) in ahead(batches, lambda batch: [move(batch, device)], device):
             with autocast(self.placement):
-                losses = self.objective(here)
+                losses = self.objective.judge(here, transfers=self.observer is not None)
+            if self.observer is not None:
+                self.observer(here, losses.output)
             counts = self.objective.counts(here)
             for name, value in loss_values(losses).items():
                 means.add(name, value, _images(counts[tasks[name]], len(here.image)))
@@ -169,14 +183,17 @@ class Evaluation:
                     with self.recipe.loaded.blaming(f"the metrics of task {task!r} fail"):
                         collection.update(losses.output.predictions[task], label)
         found = self._losses(means)
+        updated = _updated(metrics)
         for task, collection in metrics.items():
             with self.recipe.loaded.blaming(f"the metrics of task {task!r} fail"):
-                found |= _computed(task, collection)
+                found |= _computed(task, collection, updated[task])
         return found
 
     def _losses(self, means: _Means) -> dict[str, float]:
         """Return the mean losses, and the total of the tasks' means."""
-        found = means.all()
+        every = [f"loss/{name}" for name in self.recipe.tasks]
+        every += [name for name in loss_names(self.recipe) if name not in every]
+        found = means.all(every, self.placement.device)
         tasks = {n: found[f"loss/{n}"] for n in self.recipe.tasks if f"loss/{n}" in found}
         if tasks:
             found = {"loss/total": self.balancer.total(tasks)} | found
@@ -195,9 +212,14 @@ class _Means:
         self.sums[name] = self.sums.get(name, 0) + value.double() * images
         self.images[name] = self.images.get(name, 0) + images
 
-    def all(self) -> dict[str, Tensor]:
-        """Return the means, float64."""
-        return {name: total / self.images[name] for name, total in self.sums.items()}
+    def all(self, names: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+        """Return the means over the batches of all ranks, float64, of what any batch had."""
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        pairs = [self.sums.get(name, zero) for name in names]
+        pairs += [self.images.get(name, zero) for name in names]
+        sums, images = Ranks.here().sum_(torch.stack(pairs)).view(2, -1)
+        means, is_there = (sums / images).unbind(), (images > 0).tolist()
+        return {n: x for n, x, there in zip(names, means, is_there, strict=True) if there}
 
 
 def _images(counts: Counts, batch: int) -> Tensor:
@@ -221,8 +243,24 @@ def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollectio
     )
 
 
-def _computed(task: str, collection: torchmetrics.MetricCollection) -> dict[str, float]:
-    values = {name: metric.compute() for name, metric in collection.items() if metric.update_called}
+def _updated(metrics: Mapping[str, torchmetrics.MetricCollection]) -> dict[str, set[str]]:
+    """Return the metrics of each task that any rank updated: all ranks compute the same ones."""
+    keys = [(task, str(name)) for task, collection in metrics.items() for name in collection]
+    flags = [metrics[task][name].update_called for task, name in keys]
+    updated: dict[str, set[str]] = {task: set() for task in metrics}
+    anywhere = Ranks.here().largest_(torch.tensor(flags, dtype=torch.uint8)).tolist()
+    for (task, name), is_updated in zip(keys, anywhere, strict=True):
+        if is_updated:
+            updated[task].add(name)
+    return updated
+
+
+def _computed(
+    task: str, collection: torchmetrics.MetricCollection, updated: Set[str]
+) -> dict[str, float]:
+    with warnings.catch_warnings():  # a rank may have had no batch for a metric that others had
+        warnings.filterwarnings("ignore", "The ``compute`` method of metric")
+        values = {name: x.compute() for name, x in collection.items() if name in updated}
     numbers = {f"{task}/{name}": _number(name, value) for name, value in values.items()}
     return {name: number for name, number in numbers.items() if not math.isnan(number)}
 

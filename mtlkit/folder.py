@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +26,63 @@ from mtlkit.recipe import Recipe
 
 MAY_DIFFER = ("name", "train.epochs", "train.device", "loader.workers", "loader.cache")
 """What a resumed run may change; anything else makes it another recipe."""
+NO_NAME = "none"
+"""What torchrun calls a run that it was given no name for."""
+
+
+def prepared(folder: Path | None, out: Path, recipe: Recipe, device: str, threads: int) -> Path:
+    """Return the folder of a run, with its recipe; a new one is made and described.
+
+    Args:
+        folder: of a resumed run; None: a new one.
+        out: where runs live.
+        recipe: the run.
+        device: where it computes and how precisely.
+        threads: CPU threads.
+
+    Raises:
+        MissingError: it cannot be made.
+    """
+    if folder is None:
+        folder = named_folder(out, recipe.name)
+        if folder is None:
+            folder = new_folder(out, recipe.name)
+        else:
+            with _told(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        describe(folder, recipe, device, threads)
+    write_recipe(folder, recipe)  # a resumed run may have more epochs
+    return folder
+
+
+def named_folder(out: Path, name: str) -> Path | None:
+    """Return the folder of a run that torchrun names, so that its restarts find it; else None.
+
+    Args:
+        out: where runs live.
+        name: the recipe's.
+    """
+    run = os.environ.get("TORCHELASTIC_RUN_ID", NO_NAME)
+    return None if run == NO_NAME else out / name / run
+
+
+def begun_folder(out: Path, name: str) -> Path | None:
+    """Return the folder of a run that torchrun names and that has begun before; else None.
+
+    Args:
+        out: where runs live.
+        name: the recipe's.
+
+    Raises:
+        UsageError: torchrun restarts a run that it was given no name for.
+    """
+    folder = named_folder(out, name)
+    if folder is None and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        raise UsageError(
+            "torchrun restarts a run without a name, so its folder cannot be found. Give torchrun "
+            "--rdzv-backend c10d and --rdzv-id, or mtlkit --resume"
+        )
+    return folder if folder is not None and (folder / "last.pt").is_file() else None
 
 
 def new_folder(out: Path, name: str) -> Path:
@@ -39,17 +99,27 @@ def new_folder(out: Path, name: str) -> Path:
     for number in range(1, 1000):
         folder = out / name / (stamp if number == 1 else f"{stamp}-{number}")
         try:
-            folder.mkdir(parents=True, exist_ok=False)
+            with _told(folder):
+                folder.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
             if not folder.is_dir():
                 raise MissingError(f"{out}: is no folder. Choose another with --out") from None
             continue
-        except OSError as error:
-            raise MissingError(
-                f"{folder}: cannot be made ({error.strerror}). Choose another place with --out"
-            ) from None
         return folder
     raise MissingError(f"{out / name}: a thousand runs began in one second. Wait a second")
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Tell why a folder cannot be made, unless something is there already."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise MissingError(
+            f"{folder}: cannot be made ({error.strerror}). Choose another place with --out"
+        ) from None
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +12,27 @@ import torch
 from torch import Tensor
 
 from mtlkit import checkpoint
+from mtlkit.compiled import arrange
 from mtlkit.contracts import GradientBalancer
 from mtlkit.denominators import with_counts
-from mtlkit.device import (
-    Placement,
-    autocast,
-    gradient_scaler,
-    move,
-    restore_rng,
-    rng_state,
-    to_device,
-)
+from mtlkit.device import Placement, autocast, move, to_device
 from mtlkit.errors import CheckpointError, DivergedError
 from mtlkit.evaluation import loss_names, loss_values
+from mtlkit.generators import generators, restore_generators
 from mtlkit.gradients import Conditions, Reach, Report, build_backward, number_names
 from mtlkit.initial import initial_objective
 from mtlkit.monitor import Monitor, check_weights
-from mtlkit.nn import statistics_kept
-from mtlkit.optimization import (
-    build_optimizer,
-    clip_gradients,
-    has_gradients,
-    is_finite,
-    set_learning_rate,
-)
-from mtlkit.parallel import Parallel
+from mtlkit.mover import Mover
+from mtlkit.order import Weights
+from mtlkit.parallel import Parallel, synced, weighed
 from mtlkit.phases import Phases
 from mtlkit.ranks import Ranks
 from mtlkit.recipe import Recipe
+from mtlkit.recompute import statistics_kept
 from mtlkit.records import WEIGHTING
 from mtlkit.sampling import Draw, build_sampler
+from mtlkit.stopwatch import Stopwatch
 from mtlkit.structures import Batch, Losses
-
-LEAST_SCALE = 2**-6
-"""Of fp16 gradients; it starts at 2¹⁶ and halves with every step that is not finite."""
 
 
 class Learner:
@@ -71,6 +59,9 @@ class Learner:
         self.recipe, self.placement, self.reaches = recipe, placement, reaches
         objective, self.not_loaded = initial_objective(recipe, is_fresh=is_fresh)
         to_device(objective, placement)
+        if recipe.train.sync_batchnorm:
+            synced(objective, placement.device, Ranks.here())
+        self.around = arrange(objective.model, recipe.train)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks)
         at_gradients = isinstance(self.balancer, GradientBalancer)  # their state is on the CPU
@@ -78,15 +69,15 @@ class Learner:
             self.balancer.to(placement.device)
         for parameter in self.balancer.parameters():  # one optimizer moves all that learns
             parameter.data = parameter.data.to(placement.device)
-        self.skips, self.ranks = recipe.train.on_nonfinite == "skip_task", Ranks.here()
+        self.ranks, self.watch = Ranks.here(), Stopwatch.on(placement.device)
+        self.skips = recipe.train.on_nonfinite == "skip_task"
         others = (objective.auxiliary_losses, self.balancer)
-        self.optimizer = build_optimizer(recipe.optimizer, self.model, others)
+        self.mover = Mover(recipe, self.model, others, placement)
         self.phases = Phases(recipe.train, self.model, others)
         self._begin_phase(0)
         self.sampler = build_sampler(recipe)
-        self.scaler = gradient_scaler(placement)
         names = [*loss_names(recipe), "loss/total"]
-        self.monitor = Monitor(names, placement.device, self.skips)
+        self.monitor = Monitor(names, placement.device, self.skips, self.ranks)
         where = torch.device("cpu") if at_gradients else placement.device
         self.numbers = Monitor(number_names(list(recipe.tasks)), where, skips=True)
         self.left_out = Counter[str]()  # steps of this epoch that a task was left out of
@@ -108,7 +99,7 @@ class Learner:
 
     def _begin_phase(self, index: int) -> None:
         self.phases.begin(index)
-        conditions = Conditions(self.recipe.train.accumulate, self.ranks, self.skips)
+        conditions = Conditions(self.recipe.train.accumulate, self.ranks, self.skips, self.watch)
         self.backward = build_backward(
             self.balancer,
             self.objective,
@@ -118,13 +109,16 @@ class Learner:
         )
         self.parallel = Parallel(self.objective, self.backward, self.ranks)
 
-    def step(self, batches: Sequence[Batch], number: int, factor: float) -> Losses:
+    def step(
+        self, batches: Sequence[Batch], number: int, factor: float, weights: Weights = ()
+    ) -> Losses:
         """Take one optimizer step, and return the losses of the last batch.
 
         Args:
-            batches: those whose gradients are accumulated; on any device.
+            batches: those whose gradients are accumulated: from `ready`, or as a loader gives them.
             number: of the step, 1 for the first.
             factor: what the learning rates are multiplied by.
+            weights: of the batches, as in `order.Group`; none: 1 each.
 
         Raises:
             DivergedError: at gradient level, a task's loss or gradient is no number and
@@ -133,31 +127,32 @@ class Learner:
         self.objective.train()
         self.balancer.train()
         self.phases.keep_still()
-        set_learning_rate(self.optimizer, factor)
-        self.optimizer.zero_grad(set_to_none=True)
-        one = torch.ones((), device=self.placement.device)  # the scale lives where this does
-        scale = self.scaler.scale(one) if self.scaler.is_enabled() else None
-        self.backward.begin(len(batches), scale)
-        counted, values = self.with_counts(batches), []
+        with self.watch("optimizer"):
+            self.backward.begin(len(batches), self.mover.begin(factor))
+        weights = weights or [1.0] * len(batches)
+        if not batches[0].counts:
+            batches = self.ready(batches, weights)
+        values = list[dict[str, Tensor]]()
         drawn = None if self.sampler is None else self.sampler.draw(number)
-        for batch in counted:
-            losses = self._losses(batch, drawn, batch is counted[-1])
+        for batch, weight in zip(batches, weights, strict=True):
+            with nullcontext() if weight else statistics_kept(self.objective):
+                losses = self._losses(batch, drawn, batch is batches[-1])
             values.append(loss_values(losses))
-            self.backward.add(losses)
+            with self.watch("backward"):
+                self.backward.add(weighed(losses, weight))
             losses = losses.detached()  # or graphs would outlive the next forward pass
-        report = self.backward.finish()
+        with self.watch("backward"):
+            report = self.backward.finish()
         if drawn is not None:
             self.model.forget_others(drawn)
-        self.objective.edge_norm.update(values, self.ranks)
-        if report.numbers:
-            values[-1]["loss/total"] = report.total
-        for found in values:
-            self.monitor.add(found, number)
-        self.numbers.add(report.numbers, number)
+        self.ranks.mean_statistics_(self.objective)
+        self.objective.edge_norm.update(values, self.ranks, weights)
+        self._count(values, weights, report, number)
         self._note(report, number)
         if self._move():
-            self.objective.after_step()
-            self.balancer.after_step(lambda: self._again(counted, drawn))
+            with self.watch("weighting"):
+                self.objective.after_step()
+                self.balancer.after_step(lambda: self._again(batches, weights, drawn))
         return losses
 
     def read_line(self) -> dict[str, float]:
@@ -166,7 +161,7 @@ class Learner:
         Raises:
             DivergedError: a loss was no number; names it and its step.
         """
-        self._check_scale()
+        self.mover.check_scale()
         return self.monitor.read_line() | self.numbers.read_line()
 
     def read_epoch(self) -> dict[str, float]:
@@ -189,7 +184,7 @@ class Learner:
             DivergedError: names what is not finite.
         """
         self.monitor.check()
-        self._check_scale()
+        self.mover.check_scale()
         check_weights(self.model, step)
 
     def state(self) -> dict[str, Any]:
@@ -199,12 +194,12 @@ class Learner:
             "auxiliary_losses": self.objective.auxiliary_losses.state_dict(),
             "edge_norm": self.objective.edge_norm.state_dict(),
             "balancer": self.balancer.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "optimizer": self.mover.optimizer.state_dict(),
+            "scaler": self.mover.scaler.state_dict(),
             "monitor": self.monitor.state(),
             "numbers": self.numbers.state(),
             "left_out": dict(self.left_out),
-            "rng": rng_state(),
+            **generators(self.ranks),
         }
 
     def restore(self, state: Mapping[str, Any], source: Path) -> None:
@@ -221,16 +216,16 @@ class Learner:
         for name in ("auxiliary_losses", "edge_norm"):
             module = getattr(self.objective, name)
             checkpoint.load_weights(module, state.get(name, module.state_dict()), source)
-        checkpoint.load_optimizer(self.optimizer, state["optimizer"], source)
+        checkpoint.load_optimizer(self.mover.optimizer, state["optimizer"], source)
         try:
             self.monitor.restore(state["monitor"])
             self.numbers.restore(state["numbers"])
             self.left_out = Counter(state["left_out"])
-            if self.scaler.is_enabled():
-                self.scaler.load_state_dict(state["scaler"])
+            if self.mover.scaler.is_enabled():
+                self.mover.scaler.load_state_dict(state["scaler"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{source}: is damaged: {error}. Start a new run") from None
-        restore_rng(state["rng"])
+        restore_generators(state, self.ranks)
 
     def load_weights(self, state: Mapping[str, Any], source: Path) -> None:
         """Take model and balancer from a checkpoint, for evaluation.
@@ -245,17 +240,34 @@ class Learner:
         checkpoint.load_weights(self.model, state["model"], source)
         checkpoint.load_weights(self.balancer, state["balancer"], source)
 
-    def with_counts(self, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """Return the batches with the denominators of the whole step, of all ranks.
+    def ready(self, batches: Sequence[Batch], weights: Weights = ()) -> Sequence[Batch]:
+        """Return a step's batches on the device, with the denominators of all of them on all ranks.
 
         Args:
-            batches: of the step, before they move.
+            batches: in the host's memory, so that their masks are counted without waiting.
+            weights: of the batches; none: 1 each.
         """
-        return with_counts(self.objective, batches, self.ranks, self.placement.device)
+        counted = with_counts(self.objective, batches, self.ranks, weights)
+        return [move(batch, self.placement.device) for batch in counted]
 
     def _losses(self, batch: Batch, drawn: Draw, is_last: bool) -> Losses:
-        with autocast(self.placement):
-            return self.parallel(move(batch, self.placement.device), drawn, is_last)
+        with self.watch("forward"), autocast(self.placement), self.around():
+            return self.parallel(batch, drawn, is_last)
+
+    def _count(
+        self,
+        values: Sequence[dict[str, Tensor]],
+        weights: Weights,
+        report: Report,
+        number: int,
+    ) -> None:
+        """Count the losses of the batches that are this rank's, and the step's numbers."""
+        own = [found if weight else {} for found, weight in zip(values, weights, strict=True)]
+        if report.numbers:
+            own[-1] = own[-1] | {"loss/total": report.total}
+        for found in own:
+            self.monitor.add(found, number)
+        self.numbers.add(report.numbers, number)
 
     def _note(self, report: Report, number: int) -> None:
         """Count the tasks that were left out, or stop there."""
@@ -267,34 +279,20 @@ class Learner:
 
     def _move(self) -> bool:
         """Move what learns along its gradients, unless these are no numbers; return whether."""
-        if not has_gradients(self.optimizer):
-            return False
-        self.scaler.unscale_(self.optimizer)
-        if self.recipe.train.clip is not None:
-            clip_gradients(self.optimizer, self.recipe.train.clip)
-        if self.skips and not self.scaler.is_enabled() and not is_finite(self.optimizer):
+        with self.watch("optimizer"):
+            has_moved = self.mover.move()
+        if has_moved is None:
             self.left_out["all tasks"] += 1
-            return False
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return True
-
-    def _check_scale(self) -> None:
-        """Refuse to go on where no fp16 gradient is finite, and so no step is taken."""
-        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
-            raise DivergedError(
-                "gradients in fp16 are not finite, however small their scale, so that nothing "
-                "learns. Write train.precision: bf16 or fp32"
-            )
+        return bool(has_moved)
 
     @torch.no_grad()
-    def _again(self, batches: Sequence[Batch], drawn: Draw) -> dict[str, Tensor]:
+    def _again(self, batches: Sequence[Batch], weights: Weights, drawn: Draw) -> dict[str, Tensor]:
         """Return the step's losses once more, of all ranks; no running statistics move."""
         sums: dict[str, Tensor] = {}
         with statistics_kept(self.objective), autocast(self.placement):
-            for batch in batches:
-                losses: Losses = self.objective(move(batch, self.placement.device), drawn)
+            for batch, weight in zip(batches, weights, strict=True):
+                losses: Losses = self.objective(batch, drawn)
                 for name in losses.present:
-                    part = losses.tasks[name] / len(batches)
+                    part = losses.tasks[name] * (weight / len(batches))
                     sums[name] = sums[name] + part if name in sums else part
         return {name: self.ranks.mean_(sums[name]) for name in sorted(sums)}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import Edge, Task
 from mtlkit.graph import network_name, walked
-from mtlkit.nn import frozen, seeded
+from mtlkit.nn import Decoder, frozen, seeded
+from mtlkit.recompute import recomputed
 from mtlkit.structures import EdgeKey, Output
 
 Way = tuple[tuple[str, ...], str, bool]
@@ -32,6 +33,7 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.tasks = dict(tasks)
         self.edge_list = list(edges)
+        self.recomputes = False
         self.architecture = architecture
         self.edges = nn.ModuleDict()
         for edge in edges:
@@ -54,6 +56,13 @@ class MultiTaskModel(nn.Module):
             edge.key: self._transfer(edge, edge.hops, output.predictions, ways) for edge in chosen
         }
         return replace(output, transfers=transfers)
+
+    def recompute(self) -> None:
+        """Keep no maps inside decoders and transfer networks for the backward pass."""
+        self.recomputes = True
+        for part in self.architecture.modules():
+            if isinstance(part, Decoder):
+                part.recomputes = True
 
     def network(self, edge: Edge) -> nn.Module | None:
         """Return the edge's own network; None for a path.
@@ -92,7 +101,15 @@ class MultiTaskModel(nn.Module):
         if way not in ways:
             before = self._transfer(edge, hops[:-1], predictions, ways)
             network = self.edges[network_name(hops[-2:], edge.type_name())]
-            learns = edge.trains_network
-            with contextlib.nullcontext() if learns else frozen(network.parameters()):
-                ways[way] = network(self.tasks[hops[-2]].as_input(before))
+            ways[way] = self._run(network, edge, self.tasks[hops[-2]].as_input(before))
         return ways[way]
+
+    def _run(self, network: nn.Module, edge: Edge, x: Tensor) -> Tensor:
+        def around() -> contextlib.AbstractContextManager[None]:
+            return contextlib.nullcontext() if edge.trains_network else frozen(network.parameters())
+
+        if self.recomputes:
+            return recomputed(network, x, around=around)
+        with around():
+            transferred: Tensor = network(x)
+        return transferred

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any
@@ -13,6 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from mtlkit.errors import DivergedError
+from mtlkit.ranks import Ranks
+
+ECHO_SECONDS = 2.0
+"""Within which a signal comes a second time by way of torchrun."""
+NEVER = 2**62
+"""A step that no run takes."""
 
 
 class Monitor:
@@ -22,10 +29,18 @@ class Monitor:
         names: every value that may come, in the order in which a fault is looked for.
         device: of the values.
         skips: whether a value that is no number counts as absent, and is no fault.
+        ranks: each counts values of its own, and all read means over all of them; None: all count
+            the same.
     """
 
-    def __init__(self, names: list[str], device: torch.device, skips: bool = False) -> None:
-        self.names, self.skips = names, skips
+    def __init__(
+        self,
+        names: list[str],
+        device: torch.device,
+        skips: bool = False,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.names, self.skips, self.ranks = names, skips, ranks or Ranks()
         size = len(names)
         self.line = torch.zeros(2, size, dtype=torch.float64, device=device)
         self.epoch = torch.zeros_like(self.line)
@@ -78,13 +93,14 @@ class Monitor:
         return means
 
     def check(self) -> None:
-        """Look for values that were no numbers.
+        """Look for values that were no numbers, on any rank.
 
         Raises:
             DivergedError: there was one; names it and its step.
         """
-        steps = self.first_bad.tolist()
-        bad = [(step, name) for step, name in zip(steps, self.names, strict=True) if step >= 0]
+        early = torch.where(self.first_bad < 0, -NEVER, -self.first_bad)
+        steps = (-self.ranks.largest_(early)).tolist()
+        bad = [(step, name) for step, name in zip(steps, self.names, strict=True) if step < NEVER]
         if not bad:
             return
         first = min(step for step, _ in bad)
@@ -92,7 +108,14 @@ class Monitor:
         raise DivergedError(f"{', '.join(names[:3])} is not finite at step {first}")
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to log on as if nothing had happened."""
+        """Return what a checkpoint needs to log on as if nothing had happened.
+
+        What all ranks have counted goes over to the first, so that it is saved once.
+        """
+        for sums in (self.line, self.epoch):
+            self.ranks.sum_(sums)
+            if not self.ranks.is_first:
+                sums.zero_()
         return {"line": self.line.cpu(), "epoch": self.epoch.cpu()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -101,8 +124,9 @@ class Monitor:
         Args:
             state: as saved.
         """
-        self.line.copy_(state["line"])
-        self.epoch.copy_(state["epoch"])
+        if self.ranks.is_first:
+            self.line.copy_(state["line"])
+            self.epoch.copy_(state["epoch"])
 
     def _presence(self, here: tuple[bool, ...]) -> Tensor:
         """Return 1 where a value came, else 0; copied to the device once for each pattern."""
@@ -112,7 +136,7 @@ class Monitor:
 
     def _means(self, sums: Tensor) -> dict[str, float]:
         self.check()
-        values, counts = sums.tolist()
+        values, counts = self.ranks.sum_(sums.clone()).tolist()
         return {
             name: value / count
             for name, value, count in zip(self.names, values, counts, strict=True)
@@ -139,10 +163,18 @@ def check_weights(model: nn.Module, step: int) -> None:
 
 
 class Interrupts:
-    """Within it, the first SIGINT or SIGTERM is only noted; the second stops at once."""
+    """Within it, the first SIGINT or SIGTERM is only noted; the second stops at once.
 
-    def __init__(self) -> None:
-        self.requested = False
+    torchrun passes on to its processes what a terminal or a scheduler sends them, too: with
+    several ranks, a signal soon after the first is the same one.
+
+    Args:
+        ranks: of which the first tells that it was noted; None: this process is alone.
+    """
+
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self.requested, self.ranks = False, ranks or Ranks()
+        self._noted_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -161,8 +193,11 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        now = time.monotonic()
+        if self.requested and (self.ranks.count == 1 or now - self._noted_at > ECHO_SECONDS):
             raise KeyboardInterrupt
-        self.requested = True
-        # a signal may arrive inside a print, so this goes past its buffer
-        os.write(2, b"\nstopping after this step and saving; once more stops at once\n")
+        if self.requested:
+            return
+        self.requested, self._noted_at = True, now
+        if self.ranks.is_first:  # one may arrive inside a print, so this goes past its buffer
+            os.write(2, b"\nstopping after this step and saving; once more stops at once\n")

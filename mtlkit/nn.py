@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtlkit.recompute import recomputed
 from mtlkit.structures import FeatureSpec, Label, counts_of
 
 
@@ -107,6 +108,16 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return big
 
 
+def enlarged(x: Tensor, ratio: int) -> Tensor:
+    """Return the map bilinearly enlarged with aligned corners.
+
+    Args:
+        x: (N,C,h,w).
+        ratio: of new to old height and width.
+    """
+    return resize(x, [side * ratio for side in x.shape[-2:]])
+
+
 def conv_block(channels: Sequence[int], norm: bool) -> nn.Sequential:
     """Return 3×3 convolutions with bias, each followed by batch norm (if `norm`) and ReLU.
 
@@ -126,8 +137,9 @@ def conv_block(channels: Sequence[int], norm: bool) -> nn.Sequential:
 class Trunk(nn.Module):
     """U-Net decoder without its head: coarsest map first, joined with the next finer one.
 
-    Each block is three convolutions with batch norm and ReLU, then a bilinear upsampling by the
-    ratio of strides. Equal strides (ViT) are joined without upsampling.
+    Each block is three convolutions with batch norm and ReLU; between two blocks lies a bilinear
+    upsampling by the ratio of strides. Equal strides (ViT) are joined without upsampling. The last
+    upsampling, by `scale`, is left to the decoder.
 
     Args:
         features: what the encoder returns.
@@ -144,30 +156,42 @@ class Trunk(nn.Module):
             for b, c in zip(below, reversed(features.channels), strict=True)
         )
         coarse_to_fine = [*reversed(features.strides), 1]
-        self.ratios = [a // b for a, b in itertools.pairwise(coarse_to_fine)]
+        *self.ratios, self.scale = [a // b for a, b in itertools.pairwise(coarse_to_fine)]
         xavier_(self)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the hidden map, (N,width,H,W).
+        """Return the hidden map, (N,width,H/scale,W/scale).
 
         Args:
             features: the encoder's maps, finest first.
         """
-        x: Tensor | None = None
-        for block, feature, ratio in zip(self.blocks, reversed(features), self.ratios, strict=True):
-            x = block(feature if x is None else torch.cat((x, feature), 1))
-            x = resize(x, [side * ratio for side in x.shape[-2:]])
-        assert x is not None  # an encoder returns at least one map
+        coarsest, *finer = reversed(features)
+        first, *others = self.blocks
+        x: Tensor = first(coarsest)
+        for block, feature, ratio in zip(others, finer, self.ratios, strict=True):
+            x = block(torch.cat((enlarged(x, ratio), feature), 1))
         return x
 
 
 class Decoder(nn.Module):
-    """A task's way from feature maps to its prediction: `trunk`, then `head`."""
+    """A task's way from feature maps to its prediction: `trunk`, then `head`.
+
+    The head of a `Trunk` reads the hidden map at input size. A 1×1 convolution commutes with the
+    bilinear upsampling, whose weights sum to 1, so it goes first: the same prediction, up to
+    rounding, without a wide map at input size.
+
+    Args:
+        trunk: maps, finest first, to the hidden map.
+        head: hidden map to prediction.
+    """
 
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
+        self.scale = trunk.scale if isinstance(trunk, Trunk) else 1
+        self.is_pointwise = isinstance(head, nn.Conv2d) and _is_pointwise(head)
+        self.recomputes = False  # set by the model, for `train.memory: checkpoint`
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the prediction, (N,C,H,W), or (N,C) for an image-level task.
@@ -175,8 +199,34 @@ class Decoder(nn.Module):
         Args:
             features: the encoder's maps, finest first.
         """
-        prediction: Tensor = self.head(self.trunk(features))
+        return self.predict(self.hide(features))
+
+    def hide(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the hidden map, (N,width,H/scale,W/scale).
+
+        Args:
+            features: the encoder's maps, finest first.
+        """
+        hidden: Tensor = (
+            recomputed(self.trunk, features) if self.recomputes else self.trunk(features)
+        )
+        return hidden
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Return the prediction, (N,C,H,W), or (N,C) for an image-level task.
+
+        Args:
+            hidden: from `hide`.
+        """
+        if self.is_pointwise:
+            return enlarged(self.head(hidden), self.scale)
+        prediction: Tensor = self.head(enlarged(hidden, self.scale))
         return prediction
+
+
+def _is_pointwise(head: nn.Conv2d) -> bool:
+    no_padding = head.padding in ((0, 0), "same", "valid")
+    return head.kernel_size == (1, 1) and head.stride == (1, 1) and no_padding
 
 
 class TransferNetwork(nn.Module):
@@ -237,24 +287,3 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in free:
             parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Keep running statistics as they are; batch norms in training mode go on with their batch's.
-
-    Args:
-        module: may hold batch norms.
-    """
-    norms = [
-        part
-        for part in module.modules()
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

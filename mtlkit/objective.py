@@ -87,7 +87,18 @@ class Objective(nn.Module):
         factors = every if drawn is None else drawn
         output = model(batch.image, [edge for edge in model.edge_list if edge.key in factors])
         with without_autocast(batch.image.device):
-            return self._losses(_in_full_precision(output), batch, factors)
+            return self._losses(_in_full_precision(output), batch, model.edge_list, factors)
+
+    def judge(self, batch: Batch, *, transfers: bool = False) -> Losses:
+        """Return the losses of what the tasks predict, as they would be without edges.
+
+        Args:
+            batch: on the device of the model.
+            transfers: whether the output is to have the transferred predictions, too.
+        """
+        output = self.model(batch.image, None if transfers else ())
+        with without_autocast(batch.image.device):
+            return self._losses(_in_full_precision(output), batch, (), {})
 
     def counts(self, batch: Batch) -> dict[str, Counts]:
         """Return each task's denominators in this batch.
@@ -112,13 +123,19 @@ class Objective(nn.Module):
             assert isinstance(module, AuxiliaryModule)
             yield module
 
-    def _losses(self, output: Output, batch: Batch, factors: Mapping[EdgeKey, float]) -> Losses:
+    def _losses(
+        self,
+        output: Output,
+        batch: Batch,
+        edges: Sequence[Edge],
+        factors: Mapping[EdgeKey, float],
+    ) -> Losses:
         ends = self._ends(output, batch)
         direct = {name: _direct(end, output, name) for name, end in ends.items()}
         terms = {f"{n}/direct": loss for n, loss in direct.items() if ends[n].is_labelled}
         present = {n for n, end in ends.items() if end.is_labelled}
         transfers, own = {}, list[Tensor | None]()
-        for edge in self.model.edge_list:
+        for edge in edges:
             if edge.key not in factors:
                 continue
             transfer = self._transfer(edge, ends, output)
@@ -130,7 +147,7 @@ class Objective(nn.Module):
                 present.add(edge.charged_to)
         added = self._auxiliary(output, batch, terms, own)
         present.update(added)
-        mixed = task_losses(self.model.tasks, self.model.edge_list, direct, transfers, added)
+        mixed = task_losses(self.model.tasks, edges, direct, transfers, added)
         own_losses = [loss for loss in own if loss is not None]
         return Losses(
             tasks=mixed,

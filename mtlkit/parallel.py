@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mtlkit.device import has_synced_norms
+from mtlkit.errors import UsageError
 from mtlkit.gradients import Backward, LossLevel
 from mtlkit.objective import Objective
 from mtlkit.ranks import Ranks
 from mtlkit.structures import Batch, EdgeKey, Losses
+
+_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+KEEPS_BUFFERS = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in _OPTIONS)
+"""The option of DDP that, where False, leaves buffers alone; newer releases renamed it."""
 
 
 class Parallel:
@@ -34,9 +43,8 @@ class Parallel:
         learns = any(parameter.requires_grad for parameter in objective.parameters())
         if ranks.count > 1 and isinstance(backward, LossLevel) and learns:
             # what a step's present tasks do not reach keeps its gradient None, as on one rank
-            self.reduced = DistributedDataParallel(
-                _Passed(objective), broadcast_buffers=False, find_unused_parameters=True
-            )
+            options: dict[str, Any] = {"find_unused_parameters": True, KEEPS_BUFFERS: False}
+            self.reduced = DistributedDataParallel(_Passed(objective), **options)
 
     def __call__(
         self, batch: Batch, drawn: Mapping[EdgeKey, float] | None, is_last: bool
@@ -58,6 +66,40 @@ class Parallel:
         losses, module.losses = module.losses, None
         tasks = {name: passed.get(f"task/{name}", loss) for name, loss in losses.tasks.items()}
         return replace(losses, tasks=tasks, own=passed.get("own"))
+
+
+def weighed(losses: Losses, weight: float) -> Losses:
+    """Return losses of which what is passed back is multiplied by a weight.
+
+    Args:
+        losses: of a batch.
+        weight: 1 but in the last step of an epoch; 0 where another rank counts the batch.
+    """
+    if weight == 1:
+        return losses
+    own = None if losses.own is None else weight * losses.own
+    return replace(losses, tasks={n: weight * x for n, x in losses.tasks.items()}, own=own)
+
+
+def synced(objective: Objective, device: torch.device, ranks: Ranks) -> None:
+    """Let batch norms see the batches of all ranks; names and values of weights stay.
+
+    Args:
+        objective: on its device; with one rank nothing changes.
+        device: where it computes.
+        ranks: the processes.
+
+    Raises:
+        UsageError: there are several ranks and no GPUs.
+    """
+    if ranks.count == 1:
+        return
+    if not has_synced_norms(device):
+        raise UsageError(
+            f"train.sync_batchnorm: torch has it for GPUs alone, and this run computes on {device}."
+            " Write false"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(objective)  # type: ignore[no-untyped-call]
 
 
 class _Passed(nn.Module):

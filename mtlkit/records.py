@@ -7,6 +7,11 @@ from typing import Literal
 
 WEIGHTING = "weighting/"
 """What the names of a weighting's own numbers begin with."""
+IMAGES_PER_SECOND, MFU = "images_per_second", "mfu"
+"""Numbers of `StepRecord.speed`; the others are shares of the time.
+
+MFU is model FLOPs utilization: what the steps need, over what the device could do in that time.
+"""
 
 
 @dataclass
@@ -31,14 +36,18 @@ class StepRecord:
     Args:
         step: steps done since the run began, 1 for the first.
         epoch: the epoch that it belongs to, 1 for the first.
-        images: images in the step.
+        images: in the step, of all ranks.
         metrics: on logging steps, means over the steps since the last line; None on the others.
+        speed: on logging steps, of the steps since the last line: `images_per_second`, of all
+            ranks; the share of the time of each phase, 0 to 1, which sum to 1; `mfu`, above 0.
+            Empty on the others.
     """
 
     step: int
     epoch: int
     images: int
     metrics: dict[str, float] | None
+    speed: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

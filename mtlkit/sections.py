@@ -121,9 +121,21 @@ class Train(Section):
         pattern=DEVICE_PATTERN,
         description=DEVICE_WORDS,
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto",
-        description="auto: bf16 where the hardware has it natively, else fp32; fp16: with a scaler",
+        description="auto: bf16 where the hardware has it natively, else fp32; tf32: of NVIDIA's "
+        "GPUs; fp16: with a scaler",
+    )
+    compile: bool = Field(
+        False, description="whether torch.compile makes kernels of the model; minutes at the start"
+    )
+    memory: Literal["keep", "checkpoint"] = Field(
+        "keep",
+        description="checkpoint: the maps inside decoders and transfer networks are computed again "
+        "in the backward pass, for less memory and more time",
+    )
+    sync_batchnorm: bool = Field(
+        False, description="whether batch norms see the batches of all ranks; on GPUs alone"
     )
     keep_best: KeepBest | None = Field(None, description="null: only the last state is kept")
     on_nonfinite: Literal["stop", "skip_task"] = Field(
@@ -146,6 +158,14 @@ class Train(Section):
             raise ValueError("`epochs` is missing. Add it")
         if self.epochs is not None and self.phases:
             raise ValueError("epochs are those of the phases. Remove `epochs`, or `phases`")
+        return self
+
+    @model_validator(mode="after")
+    def _recomputes_once(self) -> Train:
+        if self.compile and self.memory == "checkpoint":
+            raise ValueError(
+                "with `compile`, torch chooses itself what to compute again. Remove `memory`"
+            )
         return self
 
     @property

@@ -190,7 +190,7 @@ class Output:
         auxiliary: side outputs per task.
         final_weight: weight of the final map's loss beside the side outputs.
         features: `nn.cut` maps where trunk ends and heads begin; empty: no such cut.
-        hidden: what each task's head reads.
+        hidden: what each task's head reads; `nn.Decoder.predict` enlarges it to input size.
         transfers: edge key to transferred prediction; filled by the model.
     """
 

@@ -13,10 +13,11 @@ class Tracking:
 
     Args:
         loaded: the plugins that the recipe was read with.
+        is_heard: whether there is anyone to tell; of several ranks only the first talks.
     """
 
-    def __init__(self, loaded: Plugins) -> None:
-        self.loaded = loaded
+    def __init__(self, loaded: Plugins, is_heard: bool = True) -> None:
+        self.loaded, self.is_heard = loaded, is_heard
         self.added = list[object]()
 
     def add(self, tracker: object) -> None:
@@ -35,6 +36,8 @@ class Tracking:
             hook: its name.
             what: its arguments.
         """
+        if not self.is_heard:
+            return
         with self.loaded.blaming("a tracker fails"):
             getattr(self.loaded.manager.hook, hook)(**what)
 

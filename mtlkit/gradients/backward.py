@@ -12,6 +12,7 @@ from torch import Tensor
 from mtlkit.contracts import Balancer
 from mtlkit.ranks import Ranks
 from mtlkit.records import WEIGHTING
+from mtlkit.stopwatch import Stopwatch
 from mtlkit.structures import Losses
 
 
@@ -24,11 +25,13 @@ class Conditions:
         ranks: processes that take it together.
         leaves_out: whether a task that is not finite is left out of a step at loss level, too; to
             know it costs a wait for the device in every step.
+        watch: tells the time of the weighting from that of the passes.
     """
 
     accumulate: int = 1
     ranks: Ranks = field(default_factory=Ranks)
     leaves_out: bool = False
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,10 @@ class LossLevel(Backward):
         Args:
             losses: with their graph, which is freed.
         """
-        present = self._usable(present_tasks(losses))
-        roots, starts = list(present.values()), self._weigh(present) if present else []
+        with self.conditions.watch("weighting"):
+            present = self._usable(present_tasks(losses))
+            starts = self._weigh(present) if present else []
+        roots = list(present.values())
         if losses.own is not None:
             roots, starts = [*roots, losses.own], [*starts, self.start_of(losses.own)]
         pairs = [(x, y) for x, y in zip(roots, starts, strict=True) if x.requires_grad]

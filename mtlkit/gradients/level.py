@@ -46,7 +46,7 @@ class GradientLevel(Backward):
     ) -> None:
         super().__init__(balancer, conditions)
         refuse_what_cannot_be(balancer, reach, conditions)
-        self.solver, self.ranks = balancer, conditions.ranks
+        self.solver, self.ranks, self.watch = balancer, conditions.ranks, conditions.watch
         tasks = {task for found in reach.tasks.values() for task in found}
         self.shared = {name: parameters[name] for name in reach.shared}
         self.own = [parameters[name] for name in sorted(reach.own)]
@@ -107,7 +107,8 @@ class GradientLevel(Backward):
         if not self.sums:
             return Report(torch.zeros(()))
         if not self.passes_cut:
-            self._finish_rows(self._make_rows())
+            with self.watch("weighting"):
+                self._finish_rows(self._make_rows())
         elif self.ranks.count > 1:
             private = [p for task in self.solution.weights for p in self.private[task]]
             self.ranks.mean_gradients_([*self._reached_by(self.solution.weights), *private])
@@ -129,11 +130,12 @@ class GradientLevel(Backward):
         assert self.cut is not None
         maps = [x for x in features if x.requires_grad]
         heads = self.cut.heads(present, maps, [self.start_of(x) for x in present.values()])
-        losses = torch.stack([self.sums[task] for task in present])
-        signs = [health([*head.features, *head.below], losses) for head in heads.values()]
-        sign = self.ranks.mean_(torch.stack(signs))
-        gram = self.cut.gramian(heads, maps, self.ranks) if self.is_due else None
-        found = decide(self.solver, Seen(list(present), losses, sign, gram, scale=self.scale))
+        with self.watch("weighting"):
+            losses = torch.stack([self.sums[task] for task in present])
+            signs = [health([*head.features, *head.below], losses) for head in heads.values()]
+            sign = self.ranks.mean_(torch.stack(signs))
+            gram = self.cut.gramian(heads, maps, self.ranks) if self.is_due else None
+            found = decide(self.solver, Seen(list(present), losses, sign, gram, scale=self.scale))
         self.cut.send(heads, maps, found.weights)
         self.solution = self.solution.joined(found)
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlkit.check import check_recipe
 from mtlkit.contracts import Edge
+from mtlkit.flops import counted, flops_of
 from mtlkit.graph import build_graph, walked
 from mtlkit.model import MultiTaskModel
 from mtlkit.objective import build_model, task_losses
@@ -142,14 +142,14 @@ def cost_table(recipe: Recipe) -> Table:
         recipe: any.
     """
     model = build_model(recipe, "meta").eval()
-    flops = _counted(model, recipe.size)
+    flops = counted(model, recipe.size)
     table = Table(title="one image, 2 FLOPs per multiply-add", title_justify="left")
     table.add_column("part")
     table.add_column("parameters", justify="right")
     table.add_column("GFLOPs", justify="right")
     prefix = type(model).__name__
     for name, part in _parts(model):
-        gflops = _flops(flops, f"{prefix}.{name}", part) / 1e9
+        gflops = flops_of(flops, f"{prefix}.{name}", part) / 1e9
         table.add_row(name, f"{parameters(part):,}", f"{gflops:.2f}")
     table.add_section()
     total, direct = flops.get(prefix, 0) / 1e9, flops.get(f"{prefix}.architecture", 0) / 1e9
@@ -163,16 +163,6 @@ def cost_table(recipe: Recipe) -> Table:
     return table
 
 
-def _counted(
-    model: MultiTaskModel, size: tuple[int, int], edges: Sequence[Edge] | None = None
-) -> dict[str, int]:
-    """Return the FLOPs of every module, by path, for one image."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(torch.empty(1, 3, *size, device="meta"), edges)
-    return {name: sum(found.values()) for name, found in counter.get_flop_counts().items()}
-
-
 def _mean_of_draws(
     sampler: EdgeSampler, model: MultiTaskModel, size: tuple[int, int]
 ) -> tuple[float, float]:
@@ -184,17 +174,10 @@ def _mean_of_draws(
     edges = {edge.key: edge for edge in model.edge_list}
     moved, ran = float(parameters(model.architecture)), 0.0
     for key, share in zip(sampler.keys, sampler.probabilities, strict=True):
-        flops = _counted(model, size, [edges[key]])
+        flops = counted(model, size, [edges[key]])
         ran += share * (flops.get(prefix, 0) - flops.get(f"{prefix}.architecture", 0))
         moved += share * sum(parameters(model.edges[name]) for name in walked(edges[key]))
     return moved, ran
-
-
-def _flops(counted: Mapping[str, int], name: str, part: nn.Module) -> int:
-    """Return what a module ran; one that is called piece by piece is the sum of its pieces."""
-    if name in counted:
-        return counted[name]
-    return sum(_flops(counted, f"{name}.{key}", child) for key, child in part.named_children())
 
 
 def parameters(module: nn.Module) -> int:

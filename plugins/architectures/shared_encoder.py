@@ -61,8 +61,8 @@ class SharedEncoderNetwork(nn.Module):
         predictions, hidden = {}, {}
         for name, decoder in self.decoders.items():
             assert isinstance(decoder, Decoder)  # what `build_decoder` returns
-            hidden[name] = decoder.trunk(features)
-            predictions[name] = decoder.head(hidden[name])
+            hidden[name] = decoder.hide(features)
+            predictions[name] = decoder.predict(hidden[name])
         return Output(predictions, features=features, hidden=hidden)
 
 

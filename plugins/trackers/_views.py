@@ -16,12 +16,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mtlkit.records import IMAGES_PER_SECOND, MFU
 from mtlkit.report.table import LOSS, format_number
 
 LIVE_SECONDS = 0.2  # between two updates of the live display
 LINE_SECONDS = 10.0  # between two plain lines within an epoch
 BAR_WIDTH = 30
-GAP = "  "
+GAP, DOT = "  ", " · "
+WORTH_A_WORD = 0.01  # share of the time
+ALWAYS = ("data", MFU)  # shown even if they are 0
 
 
 def choose_view(console: Console) -> View:
@@ -43,9 +46,10 @@ class Standing:
         epochs: epochs in all.
         step: steps done of this epoch.
         steps: steps of an epoch.
-        images_per_second: mean over this epoch.
+        images_per_second: as last logged, or the mean over this epoch.
         left_seconds: to the end of the run.
         losses: total and of each task, by name, as last logged.
+        time: shares of it and `mfu`, as last logged; empty before.
         validation: key metrics of the last epoch; empty before.
     """
 
@@ -56,13 +60,24 @@ class Standing:
     images_per_second: float
     left_seconds: float
     losses: Mapping[str, float]
+    time: Mapping[str, float]
     validation: str
 
     @property
     def speed(self) -> str:
-        """Images per second and the time that is left."""
-        left = timedelta(seconds=round(self.left_seconds))
-        return f"{format_number(self.images_per_second)} images/s{GAP}{left} left"
+        """Images per second."""
+        return f"{format_number(self.images_per_second)} images/s"
+
+    @property
+    def left(self) -> str:
+        """The time that is left."""
+        return f"{timedelta(seconds=round(self.left_seconds))} left"
+
+    @property
+    def time_line(self) -> str:
+        """What the time goes into, and how much of the device it uses."""
+        shown = {n: x for n, x in self.time.items() if n in ALWAYS or x >= WORTH_A_WORD}
+        return DOT.join(f"{n} {100 * x:.0f} %" for n, x in shown.items() if n != IMAGES_PER_SECOND)
 
     @property
     def loss_line(self) -> str:
@@ -112,7 +127,8 @@ class PlainView:
     def show(self, standing: Standing) -> None:
         """Write where the run stands."""
         s, where = standing, f"epoch {standing.epoch}/{standing.epochs}"
-        self.say(GAP.join((where, f"step {s.step}/{s.steps}", s.loss_line, s.speed)))
+        speed = DOT.join(part for part in (s.speed, s.time_line) if part)
+        self.say(GAP.join((where, f"step {s.step}/{s.steps}", s.loss_line, speed, s.left)))
 
     def end(self) -> None:
         """Do nothing: a line is whole when it is written."""
@@ -144,10 +160,11 @@ class LiveView:
         s = standing
         top = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=s.steps, completed=s.step, width=BAR_WIDTH)
-        doing = "validating" if s.step == s.steps else s.speed
+        doing = "validating" if s.step == s.steps else f"{s.speed}{GAP}{s.left}"
         top.add_row(f"epoch {s.epoch}/{s.epochs}", bar, f"{s.step}/{s.steps}", doing)
         lines = [f"training{GAP}  {s.loss_line}"] if s.losses else []
         lines += [f"validation{GAP}{s.validation}"] if s.validation else []
+        lines += [f"time{GAP}      {s.time_line}"] if s.time else []
         texts = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
         self.live.start()  # does nothing from the second time on
         self.live.update(Group(top, *texts), refresh=True)

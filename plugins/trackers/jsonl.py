@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 
 FILE = "metrics.jsonl"
-SPEED = "speed/images_per_second"
+SPEED = "speed/"
+"""What the names of speeds and of shares of the time begin with."""
 SKIPPED = "data/skipped_samples"
 
 
@@ -36,7 +36,6 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.images, self.seconds, self.seen = 0, 0.0, time.monotonic()
         try:
             self.file = path.open("a", encoding="utf-8")
         except OSError as error:
@@ -44,24 +43,18 @@ class JsonLines:
 
     @hookimpl
     def mtlkit_step_end(self, step: StepRecord) -> None:
-        """Count the step's images and time; write a line if one is due.
+        """Write a line if one is due.
 
         Args:
             step: the step.
         """
-        now = time.monotonic()
-        self.images += step.images
-        self.seconds += now - self.seen
-        self.seen = now
-        if step.metrics is None:
-            return
-        speed = self.images / max(self.seconds, 1e-9)
-        self.images, self.seconds = 0, 0.0
-        self._write(step.step, step.epoch, "train", {**step.metrics, SPEED: speed})
+        if step.metrics is not None:
+            speed = {f"{SPEED}{name}": value for name, value in step.speed.items()}
+            self._write(step.step, step.epoch, "train", step.metrics | speed)
 
     @hookimpl
     def mtlkit_epoch_end(self, epoch: EpochRecord) -> None:
-        """Write the weighting's means, then validation, whose time is no training time.
+        """Write the weighting's means, then validation.
 
         Args:
             epoch: the epoch.
@@ -71,7 +64,6 @@ class JsonLines:
             self._write(epoch.step, epoch.epoch, "epoch", weighting)
         skipped = {SKIPPED: float(sum(epoch.skipped.values()))} if epoch.skipped else {}
         self._write(epoch.step, epoch.epoch, "val", epoch.val | skipped)
-        self.seen = time.monotonic()
 
     @hookimpl
     def mtlkit_run_end(self, outcome: Outcome) -> None:

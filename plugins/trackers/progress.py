@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtlkit.hookspecs import hookimpl
-from mtlkit.records import WEIGHTING
+from mtlkit.records import IMAGES_PER_SECOND, WEIGHTING
 from mtlkit.report.table import LOSS, format_number, with_arrow
 
 from ._views import GAP, Standing, View, choose_view
@@ -31,7 +31,7 @@ class Progress:
         view: how it is shown.
         epochs: epochs in all.
         steps: steps of an epoch.
-        accumulate: batches of a step.
+        accumulate: batches of a step, of all ranks.
     """
 
     view: View
@@ -41,6 +41,7 @@ class Progress:
     done: int = field(default=0, init=False)
     images: int = field(default=0, init=False)
     losses: dict[str, float] = field(default_factory=dict, init=False)
+    speed: dict[str, float] = field(default_factory=dict, init=False)
     validation: str = field(default="", init=False)
     named: set[str] = field(default_factory=set, init=False)
 
@@ -58,7 +59,7 @@ class Progress:
         self.done += 1
         self.images += step.images
         if step.metrics is not None:
-            self.losses = _whole_losses(step.metrics)
+            self.losses, self.speed = _whole_losses(step.metrics), step.speed
         of_epoch = -(-run.position.batch // self.accumulate)
         if self.view.is_due(step.metrics is not None, of_epoch == self.steps):
             self.view.show(self._standing(step.epoch, of_epoch))
@@ -115,14 +116,16 @@ class Progress:
     def _standing(self, epoch: int, step: int) -> Standing:
         now = time.monotonic()
         left = (self.epochs - epoch) * self.steps + self.steps - step
+        mean = self.images / max(now - self.epoch_began, 1e-9)  # of this epoch, before a line
         return Standing(
             epoch=epoch,
             epochs=self.epochs,
             step=step,
             steps=self.steps,
-            images_per_second=self.images / max(now - self.epoch_began, 1e-9),
+            images_per_second=self.speed.get(IMAGES_PER_SECOND, mean),
             left_seconds=left * (now - self.began) / self.done,
             losses=self.losses,
+            time=self.speed,
             validation=self.validation,
         )
 
@@ -197,7 +200,8 @@ def mtlkit_run_start(run: Run) -> None:
         run: the run.
     """
     view = choose_view(Console(stderr=True))
-    progress = Progress(view, run.epochs, run.steps_per_epoch, run.recipe.train.accumulate)
+    batches = run.recipe.train.accumulate * run.ranks.count
+    progress = Progress(view, run.epochs, run.steps_per_epoch, batches)
     run.track(progress)
     for line in (first_line(run), *run.notes):
         view.say(line)

@@ -130,7 +130,8 @@ def test_the_task_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.Monke
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     validation = [line["metrics"] for line in lines if line["split"] == "val"][-1]
     assert 0 <= validation["obstacle/f1"] <= 1
-    edges = [name for name in validation if name.endswith("/xtc")]
+    train = [line["metrics"] for line in lines if line["split"] == "train"][-1]
+    edges = [name for name in train if name.endswith("/xtc")]
     assert len(edges) == 6
     assert len([name for name in edges if "obstacle" in name]) == 4
     assert (run / "predictions.png").is_file()

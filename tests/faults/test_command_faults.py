@@ -79,8 +79,8 @@ OPTIONS = [
     said("--resume nowhere", "run recipe.yaml --resume no", 4, "no/last.pt: no such checkpoint"),
     said("an unknown recipe", "recipes copy xtascnet_street", 2, "mean 'xtascnet_streets'?"),
     said("a copy onto a file", "recipes copy xtascnet_streets recipe.yaml", 2, "recipe.yaml"),
-    said("two processes", "run recipe.yaml", 2, "without torchrun", env={"WORLD_SIZE": "2"}),
-    said("many processes", "run recipe.yaml", 2, "without torchrun", env={"WORLD_SIZE": "many"}),
+    said("two processes", "run recipe.yaml", 2, "RANK is not set", env={"WORLD_SIZE": "2"}),
+    said("many processes", "run recipe.yaml", 2, "is 'many'", env={"WORLD_SIZE": "many"}),
     said(
         "fewer samples than a batch",
         "run recipe.yaml --set loader.batch_size=9 --set loader.drop_last=true",

@@ -66,7 +66,7 @@ def test_networks_that_do_not_run_have_no_gradient_not_even_of_zeros(
     assert all(0 < len(names) < len(run.model.edges) for names in seen.ran)
     for name, network in run.model.edges.items():
         steps = sum(name in names for names in seen.ran)
-        states = [run.learner.optimizer.state.get(p, {}) for p in network.parameters()]
+        states = [run.learner.mover.optimizer.state.get(p, {}) for p in network.parameters()]
         assert {int(state.get("step", 0)) for state in states} == {steps}, name
 
 

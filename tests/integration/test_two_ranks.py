@@ -13,8 +13,6 @@ from fixtures.networks import assert_same
 from fixtures.tiny import TINY
 from torch import Tensor
 
-import mtlkit
-
 SCRIPT = Path(two_ranks.__file__)
 CASES = two_ranks.cases()
 pytestmark = pytest.mark.slow
@@ -78,16 +76,57 @@ def test_two_ranks_in_half_precision_differ_by_rounding_alone(ranks, method):
             torch.testing.assert_close(there, value, rtol=1e-4, atol=2e-5, msg=name)
 
 
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("double", 1e-9), ("single", 1e-4)], ids=["double", "single"]
+)
+@pytest.mark.parametrize("method", two_ranks.HALF)
+def test_two_ranks_learn_in_twenty_steps_what_one_does(ranks, method, kind, tolerance):
+    torch.set_default_dtype(two_ranks.TYPES[kind])
+    recipe, (first, _) = ranks
+    learner = two_ranks.learner_of(recipe, "xtascnet", method, 2)
+    found, cancelled = first[f"{kind} {method}"], two_ranks.biases_before_norms(learner.model)
+    assert cancelled
+    for name, value in two_ranks.trained(learner, slice(0, 2), two_ranks.MANY).items():
+        if name not in cancelled:  # see above
+            assert_near(found[name], value, tolerance, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("double", 1e-9), ("single", 1e-4)], ids=["double", "single"]
+)
+@pytest.mark.parametrize("method", two_ranks.HALF)
+def test_with_frozen_norms_two_ranks_learn_what_one_does_of_all_images(
+    ranks, method, kind, tolerance
+):
+    torch.set_default_dtype(two_ranks.TYPES[kind])
+    recipe, (first, _) = ranks
+    learner = two_ranks.with_frozen_norms(two_ranks.learner_of(recipe, "xtascnet", method))
+    whole = two_ranks.trained(learner, slice(0, 2), two_ranks.MANY, is_whole=True)
+    for name, value in whole.items():
+        assert_near(first[f"{kind} {method} frozen"][name], value, tolerance, name)
+
+
+@pytest.mark.parametrize("count", two_ranks.VALIDATED)
+def test_two_ranks_measure_what_one_does(ranks, count):
+    torch.set_default_dtype(torch.float32)
+    recipe, found = ranks
+    expected = two_ranks.measured(recipe, count)
+    first, second = (rank[f"measured {count}"] for rank in found)
+    assert first == second
+    assert first == pytest.approx(expected, rel=1e-9)
+    for name in ("segmentation/miou", "segmentation/pixel_accuracy", "depth/delta1"):
+        assert first[name] == expected[name], name  # of counts alone
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance, msg=name)
+
+
 def test_two_ranks_compare_whole_maps_as_one_does(ranks, monkeypatch):
     recipe, (first, second) = ranks
     monkeypatch.setitem(two_ranks.METHODS, "mgda", {"type": "mgda", "at": "features"})
     learner = two_ranks.learner_of(recipe, "xtascnet", "mgda")
     parts = two_ranks.parts_of(0)
-    labels = {
-        name: mtlkit.Label(*(torch.cat([getattr(p.labels[name], k) for p in parts]) for k in kinds))
-        for name, kinds in dict.fromkeys(parts[0].labels, ("value", "valid")).items()
-    }
-    whole = mtlkit.Batch(torch.cat([part.image for part in parts]), labels)
-    expected = two_ranks.gradients_at_features(learner, [whole])
+    expected = two_ranks.gradients_at_features(learner, [two_ranks.joined(parts)])
     for found in (first["features"], second["features"]):
         assert_same(found, expected)

@@ -168,13 +168,31 @@ def test_the_precision_that_is_asked_for_is_used(precision):
     assert layer(x).dtype == torch.float32
 
 
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(MissingError, match=r"tf32: cpu has none.*Write auto, or fp32"):
+        place("cpu", "tf32")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: pytest -m cuda")
+@pytest.mark.parametrize(
+    ("precision", "convolutions", "products"),
+    [("fp32", False, False), ("tf32", True, True), ("bf16", True, False)],
+)
+def test_tf32_is_used_only_where_it_is_asked_for(precision, convolutions, products):
+    place("cuda", precision)
+    assert torch.backends.cudnn.allow_tf32 is convolutions
+    assert torch.backends.cuda.matmul.allow_tf32 is products
+    place("cuda", "fp32")
+
+
 def test_devices_that_are_not_there_are_refused_with_what_to_do(monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(MissingError, match=r"cuda:1.*sees 0 CUDA devices here.*--device cpu"):
             place("cuda:1", "fp32")
         assert place("auto", "fp32").device == CPU
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="without torchrun"):
+    with pytest.raises(UsageError, match="do not know each other"):
         place("cpu", "fp32")
 
 

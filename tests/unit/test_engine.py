@@ -31,7 +31,7 @@ def load(path: Path, **settings: Any) -> mtlkit.Recipe:
 
 def weights(run: mtlkit.Run) -> dict[str, torch.Tensor]:
     """Return everything that training moves."""
-    optimizer = run.learner.optimizer.state_dict()["state"]
+    optimizer = run.learner.mover.optimizer.state_dict()["state"]
     moments = {f"{i}.{k}": v for i, s in optimizer.items() for k, v in s.items()}
     return {**run.learner.model.state_dict(), **run.learner.balancer.state_dict(), **moments}
 
@@ -110,7 +110,7 @@ def without_speed(folder: Path) -> list[Any]:
     """Return the lines of metrics.jsonl, less what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        line["metrics"] = {k: v for k, v in line["metrics"].items() if "second" not in k}
+        line["metrics"] = {k: v for k, v in line["metrics"].items() if not k.startswith("speed/")}
     return lines
 
 
@@ -175,8 +175,8 @@ def test_accumulated_batches_equal_one_large_batch(tiny: Path, tmp_path: Path) -
         part.image = part.image.double()
     whole = joined(parts)
     grads = []
-    for batches in ([whole], learner.with_counts(parts)):
-        learner.optimizer.zero_grad(set_to_none=True)
+    for batches in ([whole], learner.ready(parts)):
+        learner.mover.optimizer.zero_grad(set_to_none=True)
         learner.backward.begin(len(batches))
         for batch in batches:
             learner.backward.add(learner.objective(batch))

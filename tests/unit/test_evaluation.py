@@ -12,9 +12,9 @@ from mtlkit.hookspecs import hookimpl
 from mtlkit.metrics import AbsoluteError
 
 LOSSES = {
-    "loss/total", "loss/segmentation", "loss/depth", "loss/segmentation/direct",
-    "loss/depth/direct", "loss/segmentation_to_depth/xtc", "loss/depth_to_segmentation/xtc",
-}  # fmt: skip
+    "loss/total",
+    *(f"loss/{task}{part}" for task in ("segmentation", "depth") for part in ("", "/direct")),
+}
 
 
 def batch_of(images, seed=0):
@@ -213,3 +213,25 @@ def test_a_task_that_is_not_evaluated_has_losses_and_no_metrics(tiny):
     found = evaluation_of(recipe)([batch_of(2)])
     assert not any(name.startswith("depth/") for name in found) and "loss/depth" in found
     assert "depth/rmse" not in directions(recipe)
+
+
+def test_no_transfer_network_runs_and_losses_are_those_without_edges(recipe):
+    evaluation = evaluation_of(recipe)
+    networks = evaluation.objective.model.edges
+    ran = []
+    for network in networks.values():
+        network.register_forward_hook(lambda *_: ran.append(1))
+    found = evaluation([batch_of(2)])
+    assert len(networks) == 2 and not ran
+    for name in recipe.tasks:
+        assert found[f"loss/{name}"] == pytest.approx(found[f"loss/{name}/direct"], rel=1e-12)
+
+
+def test_an_observer_gets_every_transfer_and_changes_no_number(recipe):
+    evaluation = evaluation_of(recipe)
+    alone = evaluation([batch_of(2)])
+    seen = []
+    evaluation.observer = lambda batch, output: seen.append((batch, set(output.transfers)))
+    assert evaluation([batch_of(2)]) == alone
+    ((batch, transfers),) = seen
+    assert len(batch.image) == 2 and transfers == {edge.key for edge in recipe.all_edges}

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mtlkit.augmentation import Augmentation
 from mtlkit.errors import CacheError, MissingError, PluginError
-from mtlkit.order import BatchOrder
+from mtlkit.order import BatchOrder, Deal
+from mtlkit.ranks import Ranks
 from mtlkit.samples import MOST_BAD, Failed, Found, Part, Samples
 
 
@@ -34,6 +35,47 @@ class Damaged(Counted):
 def numbers(order: BatchOrder, epoch: int = 1) -> list[int]:
     order.begin_at(epoch, 0)
     return [index for batch in order for _, index, _ in batch]
+
+
+@pytest.mark.parametrize(
+    ("count", "accumulate", "start"), [(2, 1, 0), (2, 2, 0), (3, 2, 4), (4, 1, 7), (2, 3, 9)]
+)
+def test_ranks_share_the_batches_of_a_step_out_and_each_counts_once(count, accumulate, start):
+    deals = [Deal(Ranks(count, rank), accumulate) for rank in range(count)]
+    steps = [list(deal.groups(start, 10)) for deal in deals]
+    for groups in zip(*steps, strict=True):
+        assert len({len(group.mine) for group in groups}) == 1  # as many passes on every rank
+        shares = Counter[int]()
+        for group in groups:
+            for number, weight in zip(group.mine, group.weights, strict=True):
+                shares[number] += weight / len(group.mine) / count
+        wanted = list(range(start, start + groups[0].batches))
+        assert sorted(shares) == wanted
+        assert [shares[i] for i in wanted] == pytest.approx([1 / len(wanted)] * len(wanted))
+        start += groups[0].batches
+    assert start == 10
+
+
+def test_ranks_evaluate_every_batch_once() -> None:
+    mine = [Deal(Ranks(3, rank)).mine(0, 7) for rank in range(3)]
+    assert mine == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_batches_do_not_depend_on_the_number_of_ranks() -> None:
+    alone = BatchOrder([10], 2, seed=0, drop_last=False)
+    alone.begin_at(1, 0)
+    parts = []
+    for rank in (0, 1):
+        order = BatchOrder([10], 2, seed=0, drop_last=False)
+        order.deal = Deal(Ranks(2, rank), accumulate=1)
+        order.begin_at(1, 0)
+        parts.append(list(order))
+        assert len(order) == len(parts[rank]) == 3
+    first, second = parts
+    whole = list(alone)
+    assert [first[0], second[0], first[1], second[1], first[2]] == whole
+    assert second[2] == whole[4]  # taken along, and counted by the first rank
+    assert alone.images(4, 1) == 2
 
 
 def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mtlkit.device import move
 from mtlkit.engine import Run
 from mtlkit.errors import DivergedError, MissingError, UsageError
-from mtlkit.nn import statistics_kept
+from mtlkit.recompute import statistics_kept
 from mtlkit.structures import Batch, Losses
 
 from .._doctor.moment import Moment
@@ -101,14 +100,13 @@ class Lookahead:
                         sums[task] = sums.get(task, 0.0) + float(value) / len(self.validation)
         return sums
 
-    def ready(self, batches: Sequence[Batch]) -> list[Batch]:
+    def ready(self, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Return batches on the device, with the denominators of all of them together.
 
         Args:
             batches: of a training step, or all that losses are measured on.
         """
-        device = self.learner.placement.device
-        return [move(batch, device) for batch in self.learner.with_counts(batches)]
+        return self.learner.ready(batches)
 
     def _point(self, puller: Puller, batches: Sequence[Batch]) -> _Point:
         if not puller.weights:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlkit.contracts import Edge
 from mtlkit.learner import Learner
-from mtlkit.nn import statistics_kept
+from mtlkit.recompute import statistics_kept
 from mtlkit.structures import Batch, Losses
 
 Gradient = list[Tensor | None]

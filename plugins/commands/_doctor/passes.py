@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlkit.device import autocast, move
+from mtlkit.device import autocast
 from mtlkit.gradients import Reach
 from mtlkit.learner import Learner
 from mtlkit.structures import Batch
@@ -66,9 +66,9 @@ def _gradients(learner: Learner, batches: Sequence[Batch]) -> dict[str, Grads]:
     named = {n: p for n, p in learner.objective.named_parameters() if p.requires_grad}
     found: dict[str, Grads] = {}
     learner.objective.train()
-    for batch in learner.with_counts(batches):
+    for batch in learner.ready(batches):
         with _precision(learner):
-            losses = learner.objective(move(batch, learner.placement.device))
+            losses = learner.objective(batch)
         present = [t for t, x in losses.tasks.items() if t in losses.present and x.requires_grad]
         for i, task in enumerate(present):
             grads = torch.autograd.grad(
@@ -87,7 +87,7 @@ def _gradients(learner: Learner, batches: Sequence[Batch]) -> dict[str, Grads]:
 
 def _precision(learner: Learner) -> contextlib.AbstractContextManager[Any]:
     """Return the context of a forward pass; float32 in place of fp16, which needs a scale."""
-    if learner.scaler.is_enabled():
+    if learner.mover.scaler.is_enabled():
         return contextlib.nullcontext()
     return autocast(learner.placement)
 

@@ -145,7 +145,7 @@ class Sources:
 
     def are_gradients_bad(self) -> bool:
         """Return whether the step just taken met a gradient that is not finite."""
-        if self.learner.scaler.is_enabled():
+        if self.learner.mover.scaler.is_enabled():
             return False  # the scaler begins high on purpose, and skips such steps
         grads = [p.grad for p in self.run.objective.parameters() if p.grad is not None]
         return bool(self.learner.left_out) or not is_finite(grads)

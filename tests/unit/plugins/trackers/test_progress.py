@@ -10,11 +10,22 @@ from rich.console import Console
 from mtlkit import hookspecs
 from mtlkit.evaluation import Direction
 from mtlkit.hookspecs import hookimpl
+from mtlkit.ranks import Ranks
 from mtlkit.records import EpochRecord, Outcome, Position, StepRecord
 from mtlkit_plugins.trackers import _views, progress
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"  # what a terminal is told about its cursor
 LOSSES = {"loss/depth/direct": 9.0, "loss/depth": 0.25, "loss/total": 0.5}
+SPEED = {
+    "images_per_second": 12.5,
+    "data": 0.0,
+    "forward": 0.404,
+    "backward": 0.5,
+    "weighting": 0.009,
+    "optimizer": 0.05,
+    "other": 0.037,
+    "mfu": 0.61,
+}
 VAL = {
     "loss/total": 0.75,
     "segmentation/miou": 0.5,
@@ -59,6 +70,7 @@ def a_run(tmp_path, track=None):
         loader=lambda split: (None, SimpleNamespace(count=counts[split])),
         epochs=12,
         steps_per_epoch=4,
+        ranks=Ranks(),
         position=Position(),
         is_resumed=False,
         notes=[],
@@ -88,10 +100,10 @@ class Told:
             self.monkeypatch.setattr(sys, "stderr", stderr)
         self.hook.mtlkit_run_start(run=self.run)
 
-    def step(self, metrics=None, epoch=1):
+    def step(self, metrics=None, epoch=1, speed=None):
         self.run.position.batch += 2
         self.run.position.step += 1
-        record = StepRecord(self.run.position.step, epoch, 8, metrics)
+        record = StepRecord(self.run.position.step, epoch, 8, metrics, speed or {})
         self.hook.mtlkit_step_end(run=self.run, step=record)
 
     def epoch(self, is_best=False):
@@ -156,6 +168,17 @@ def test_plain_lines_of_steps_are_ten_seconds_apart_and_only_of_logged_ones(told
     )
 
 
+def test_a_plain_line_says_what_the_time_goes_into(told, clock, capsys):
+    told.start()
+    capsys.readouterr()
+    clock.now += 12
+    told.step(LOSSES, speed=SPEED)
+    assert capsys.readouterr().err == (
+        "epoch 1/12  step 1/4  total 0.5000  depth 0.2500  12.50 images/s · data 0 % · "
+        "forward 40 % · backward 50 % · optimizer 5 % · other 4 % · mfu 61 %  0:09:24 left\n"
+    )
+
+
 def test_a_reader_of_the_pipe_that_has_gone_does_not_end_the_run(told):
     class Gone(io.StringIO):
         def write(self, text):
@@ -191,6 +214,20 @@ def test_a_terminal_gets_a_live_display_and_lines_that_stay(told, clock, termina
     told.epoch()
     told.end()
     assert "epoch  1/12  segmentation/miou ↑ 0.5000" in terminal.getvalue()
+
+
+def test_the_live_display_says_what_the_time_goes_into_from_the_first_logged_step_on(
+    told, clock, terminal
+):
+    told.start(terminal)
+    told.step()
+    assert "mfu" not in terminal.getvalue()
+    clock.now += 1
+    told.step(LOSSES, speed=SPEED)
+    told.end()
+    shown = terminal.getvalue()
+    assert "time        data 0 % · forward 40 % · backward 50 %" in shown
+    assert "12.50 images/s" in shown and "· mfu 61 %" in shown
 
 
 def test_the_display_is_redrawn_at_most_five_times_a_second(told, clock, terminal):

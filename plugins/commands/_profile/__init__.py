@@ -1,0 +1,1 @@
+"""What `mtlkit profile` does."""
