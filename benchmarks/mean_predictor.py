@@ -9,6 +9,9 @@ same metrics. The bars are held against the constant: an error is at most half o
 least twice its mIoU, and any other share closes half of what the constant leaves to 1. How the run
 stands to the map is for information: it knows where sky and road are, and is hard to beat.
 
+Where a predictor is perfect, or its mIoU is 0, there is nothing to hold the run against: "–" stands
+for a ratio by 0, and without one to the constant there is no bar.
+
 Exits with 1 where a bar is missed. Without `--all`, one error and one share of each task are shown.
 """
 
@@ -62,8 +65,8 @@ class Bar:
         return self.ratio >= self.limit if self.is_least else self.ratio <= self.limit
 
     @classmethod
-    def of(cls, name: str, direction: Direction, model: float, other: float) -> Bar:
-        """Return the rule of a metric, applied.
+    def of(cls, name: str, direction: Direction, model: float, other: float) -> Bar | None:
+        """Return the rule of a metric, applied; None where it would divide by 0.
 
         Args:
             name: `<task>/<metric>`.
@@ -71,11 +74,12 @@ class Bar:
             model: its value.
             other: that of the predictor.
         """
-        if not direction.higher_is_better:
-            return cls(model / other, 0.5, is_least=False)
-        if name.rpartition("/")[2] == "miou":
-            return cls(model / other, 2.0, is_least=True)
-        return cls((1 - model) / (1 - other), 0.5, is_least=False)
+        is_miou = name.rpartition("/")[2] == "miou"
+        if direction.higher_is_better and not is_miou:
+            model, other = 1 - model, 1 - other
+        if other == 0:
+            return None
+        return cls(model / other, 2.0 if is_miou else 0.5, is_least=is_miou)
 
 
 def batches(recipe: mtlkit.Recipe, split: str) -> Iterator[Batch]:
@@ -203,14 +207,19 @@ def report(names: list[str], found: Mapping[str, Numbers], directions: Mapping) 
     for name in names:
         values = [found[kind][name] for kind in (MODEL, CONSTANT, MAP)]
         constant, mapped = (Bar.of(name, directions[name], values[0], x) for x in values[1:])
-        sign = "≥" if constant.is_least else "≤"
-        verdict = "meets" if constant.is_met else "misses"
         title = f"{name} {'↑' if directions[name].higher_is_better else '↓'}"
         numbers = "".join(f"{x:10.4g}" for x in values)
-        held = f"{constant.ratio:.2f} {sign} {constant.limit:g}"
-        print(f"{title:32}{numbers}  {mapped.ratio:7.2f}  {held:12}{verdict}")
-        is_good &= constant.is_met
+        of_map = "–" if mapped is None else f"{mapped.ratio:.2f}"
+        print(f"{title:32}{numbers}  {of_map:>7}  {_verdict(constant)}")
+        is_good &= constant is None or constant.is_met
     return is_good
+
+
+def _verdict(bar: Bar | None) -> str:
+    if bar is None:
+        return "–"
+    held = f"{bar.ratio:.2f} {'≥' if bar.is_least else '≤'} {bar.limit:g}"
+    return f"{held:12}{'meets' if bar.is_met else 'misses'}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from mtlkit.testing.edges import EDGE, check_edge
 from mtlkit.testing.encoders import ENCODER, check_encoder
 from mtlkit.testing.inputs import label_of, prediction_of
 from mtlkit.testing.properties import faults
-from mtlkit.testing.tasks import TASK, check_task
+from mtlkit.testing.task_parts import TASK
+from mtlkit.testing.tasks import check_task
 from mtlkit.testing.weightings import WEIGHTING, check_weighting
 
 __all__ = [

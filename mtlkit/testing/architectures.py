@@ -165,6 +165,32 @@ def the_same_seed_gives_the_same_weights_and_moves_no_generator(
 
 
 @ARCHITECTURE.promises
+def initial_weights_of_a_part_depend_on_no_other_task(
+    architecture: Architecture, tasks: Tasks
+) -> None:
+    """Another order of the tasks, or a task less, changes the initial weights of no part.
+
+    Parts are compared by name, where they have one shape.
+
+    Args:
+        architecture: what is checked.
+        tasks: by name.
+    """
+    before = _built(architecture, tasks).state_dict()
+    orders = {
+        "with the tasks in another order": {name: tasks[name] for name in reversed(list(tasks))}
+    }
+    orders |= {f"with {name!r} alone": {name: task} for name, task in tasks.items()}
+    for where, some in orders.items():
+        after = _built(architecture, some).state_dict()
+        for key in sorted(before.keys() & after.keys()):
+            if after[key].shape == before[key].shape:  # else it is made for that many tasks
+                sentence = f"{where}, {key} starts from other weights"
+                advice = "Name a part by its task, and build it inside mtlkit.nn.seeded(…, name)"
+                require_equal(after[key], before[key], f"{sentence}. {advice}")
+
+
+@ARCHITECTURE.promises
 def a_subset_of_tasks_works_too(architecture: Architecture, tasks: Tasks) -> None:
     """It is built for each task alone.
 

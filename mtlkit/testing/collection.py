@@ -20,7 +20,7 @@ from mtlkit.testing.edges import EDGE
 from mtlkit.testing.encoders import ENCODER
 from mtlkit.testing.inputs import named
 from mtlkit.testing.stand_ins import pair_of, tasks_called
-from mtlkit.testing.tasks import TASK
+from mtlkit.testing.task_parts import TASK
 from mtlkit.testing.weightings import WEIGHTING
 
 CONTRACTS: Mapping[str, Contract] = {

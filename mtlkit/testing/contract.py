@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import linecache
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ ROUNDING = 1e-5
 """Of a distance of predictions in float32 that should be 0."""
 
 
+class BrokenPromise(AssertionError):
+    """What a check found; an `assert` of the plugin's own code is never taken for it."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One promise, and what looks whether a plugin keeps it.
@@ -28,7 +33,7 @@ class Check:
         kind: of plugin.
         name: the promise as an identifier, for the ids of tests.
         promise: the promise as a sentence.
-        test: called with the plugin and what it works with; raises AssertionError.
+        test: called with the plugin and what it works with; raises BrokenPromise.
         is_of_options: whether each option of a class is looked at, and not only its defaults.
     """
 
@@ -55,20 +60,37 @@ class Check:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 self.test(plugin, *partners)
-        except AssertionError as error:
-            raise AssertionError(f"{broken}{error}") from None
+        except BrokenPromise as error:
+            cause = error.__cause__  # what `told` caught
+            reason = f" ({_reason(plugin, cause)})" if cause else ""
+            raise AssertionError(f"{broken}{error}{reason}") from cause
         except MtlkitError as error:  # what mtlkit says of a plugin is a sentence already
             raise AssertionError(f"{broken}{error}") from error
-        except Exception as error:  # whatever the plugin's code raises
-            reason = f"{type(error).__name__}: {first_line(error)}{_place(plugin, error)}"
+        except Exception as error:  # whatever the plugin's code raises, be it by `assert`
+            reason = _reason(plugin, error)
             raise AssertionError(f"{broken}{reason}. Mend the plugin") from error
 
 
-def _place(plugin: Plugin, error: Exception) -> str:
-    """Return the line of the plugin's module at which an error came up, if it did there."""
-    module = sys.modules.get(type(plugin).__module__)
-    file, line = innermost(error, (getattr(module, "__file__", None),))
-    return f" ({Path(file).name}, line {line})" if file else ""
+def _reason(plugin: Plugin, error: BaseException) -> str:
+    """Return class and first line of an error, and the plugin's line at which it came up."""
+    file, line = innermost(error, _files_of(plugin))
+    words = first_line(error)
+    if file and not words:  # an `assert` without a sentence of its own
+        words = linecache.getline(file, line).strip()
+    place = f" ({Path(file).name}, line {line})" if file else ""
+    return (f"{type(error).__name__}: {words}" if words else type(error).__name__) + place
+
+
+def _files_of(plugin: Plugin) -> set[str | None]:
+    """Return the files of the plugin's module and of its package; of mtlkit's, its own alone."""
+    own = type(plugin).__module__
+    package = own.partition(".")[0]
+    modules = sys.modules.copy().items()
+    return {
+        getattr(module, "__file__", None)
+        for name, module in modules
+        if name == own or (package != "mtlkit" and name.startswith(f"{package}."))
+    }
 
 
 @dataclass
@@ -150,22 +172,22 @@ class Contract:
 
 
 def require(claim: object, found: str) -> None:
-    """Raise an AssertionError unless a claim holds; `assert` would vanish under `python -O`.
+    """Raise a BrokenPromise unless a claim holds; `assert` would vanish under `python -O`.
 
     Args:
         claim: a bool, or a tensor of one.
         found: what is wrong, and what to do.
 
     Raises:
-        AssertionError: the claim does not hold.
+        BrokenPromise: the claim does not hold.
     """
     __tracebackhide__ = True
     if not claim:
-        raise AssertionError(found)
+        raise BrokenPromise(found)
 
 
 def require_scalar(found: Any, what: str) -> None:
-    """Raise an AssertionError unless something is a scalar tensor on the graph.
+    """Raise a BrokenPromise unless something is a scalar tensor on the graph.
 
     Args:
         found: what a plugin returned.
@@ -179,7 +201,7 @@ def require_scalar(found: Any, what: str) -> None:
 
 
 def require_equal(found: Tensor, wanted: Tensor, sentence: str) -> None:
-    """Raise an AssertionError unless two tensors are equal, bit for bit.
+    """Raise a BrokenPromise unless two tensors are equal, bit for bit.
 
     Args:
         found: any.
@@ -197,7 +219,7 @@ def require_close(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> None:
-    """Raise an AssertionError unless two tensors are equal but for rounding; NaN equals NaN.
+    """Raise a BrokenPromise unless two tensors are equal but for rounding; NaN equals NaN.
 
     Args:
         found: any.
@@ -210,11 +232,11 @@ def require_close(
     try:
         torch.testing.assert_close(found, wanted, rtol=rtol, atol=atol, equal_nan=True)
     except AssertionError:
-        raise AssertionError(sentence) from None
+        raise BrokenPromise(sentence) from None
 
 
 def require_distances(values: Tensor, shape: tuple[int, ...], name: str) -> None:
-    """Raise an AssertionError unless all values are finite and none is below 0 but for rounding.
+    """Raise a BrokenPromise unless all values are finite and none is below 0 but for rounding.
 
     Args:
         values: what a method returned.
@@ -250,7 +272,7 @@ def number(value: Tensor) -> str:
 
 @contextlib.contextmanager
 def told(sentence: str) -> Iterator[None]:
-    """Tell whatever is raised inside as an AssertionError with a sentence and the first line.
+    """Tell whatever is raised inside as a BrokenPromise, of which it is the cause.
 
     Args:
         sentence: what is wrong, and what to do.
@@ -259,8 +281,7 @@ def told(sentence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise AssertionError(f"{sentence} ({reason})") from error
+        raise BrokenPromise(sentence) from error
 
 
 def has_gradient(gradient: Tensor | None) -> bool:

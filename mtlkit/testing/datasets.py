@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 from typing import Any
 
@@ -12,12 +14,13 @@ from mtlkit.cache import blanks_of
 from mtlkit.contracts import Dataset
 from mtlkit.errors import MtlkitError
 from mtlkit.structures import FieldSpec
-from mtlkit.testing.contract import Contract, require, require_equal
+from mtlkit.testing.contract import BrokenPromise, Contract, require, require_equal, told
 from mtlkit.transforms import LabelKind
 
 DATASET = Contract("dataset")
 SPLITS = ("train", "val")
 LOOKED_AT = 2  # samples of a split
+COMPARED = 64  # images at either end of a split
 
 
 def check_dataset(dataset: Dataset) -> None:
@@ -119,13 +122,48 @@ def a_split_can_be_sent_to_a_worker_and_gives_the_same_samples(dataset: Dataset)
 
 
 @DATASET.promises
+def a_sample_is_the_same_each_time(dataset: Dataset) -> None:
+    """A sample is the same each time, and what was given before stays as it was."""
+    for split in SPLITS:
+        samples = _split(dataset, split, frozenset(dataset.offers))
+        given = samples[0]
+        kept = _copied(given)
+        samples[1]
+        advice = "Return tensors that nothing else writes to"
+        _require_same(given, kept, f"of {split} 0 changes when {split} 1 is asked for. {advice}")
+        advice = "Vary samples in `build_augmentation` alone, and nothing in place"
+        _require_same(samples[0], kept, f"of {split} 0 is another one the second time. {advice}")
+
+
+@DATASET.promises
+def settings_that_are_read_back_give_the_same_samples(dataset: Dataset) -> None:
+    """Its settings, written as JSON and read back, give the same samples: so is a run resumed."""
+    with told("Its settings cannot be read back. Keep them in fields that JSON can hold"):
+        written = json.dumps(dataset.model_dump(mode="json", by_alias=True))
+        again = type(dataset).model_validate(json.loads(written))
+    for split in SPLITS:
+        wants = frozenset(dataset.offers)
+        before, after = _split(dataset, split, wants), _split(again, split, wants)
+        seen = f"{split} has {len(after)} samples with the settings read back, before {len(before)}"
+        require(len(before) == len(after), f"{seen}. Keep all settings in fields")
+        for index in range(LOOKED_AT):
+            sentence = f"of {split} {index} is another one with the settings read back"
+            advice = "Keep all settings in fields, and derive every draw from them and the index"
+            _require_same(after[index], before[index], f"{sentence}. {advice}")
+
+
+@DATASET.promises
 def samples_differ_within_and_between_splits(dataset: Dataset) -> None:
-    """No image is there twice, in one split or in both."""
+    """No image is there twice in one split, and none of the first and last 64 of each in both."""
     places = [(split, i) for split in SPLITS for i in range(LOOKED_AT)]
     images = [_split(dataset, split, frozenset())[i]["image"] for split, i in places]
     for i, image in enumerate(images):
         twins = [places[j] for j in range(i) if torch.equal(image, images[j])]
         require(not twins, f"the image of {places[i]} is that of {twins}. Keep the splits apart")
+    train, val = (_images(dataset, split) for split in SPLITS)
+    shared = sorted(f"{train[key]} is {val[key]}" for key in train.keys() & val.keys())
+    seen = f"{len(shared)} images are in both splits: {', '.join(shared[:LOOKED_AT])}"
+    require(not shared, f"{seen}. Keep the splits apart")
 
 
 @DATASET.promises
@@ -136,7 +174,7 @@ def an_unknown_split_is_refused(dataset: Dataset) -> None:
     except MtlkitError as error:
         require("holiday" in str(error), f"the error is {str(error)!r}. Name the split in it")
         return
-    raise AssertionError("`build_split('holiday', …)` works. Raise mtlkit.errors.UsageError")
+    raise BrokenPromise("`build_split('holiday', …)` works. Raise mtlkit.errors.UsageError")
 
 
 @DATASET.promises
@@ -148,10 +186,12 @@ def augmented_samples_keep_their_form_and_draw_from_torch_alone(dataset: Dataset
     sample = _split(dataset, "train", frozenset(dataset.offers))[0]
     whole = 255 if sample["image"].dtype == torch.uint8 else 1
     sample["image"] = (sample["image"] / whole).as_subclass(type(sample["image"]))
-    varied = []
+    kept, varied = _copied(sample), []
     for _ in range(2):
         torch.manual_seed(4)
         varied.append(augmentation(dict(sample)))
+    sentence = "changes in the sample that is varied. Use no operation in place"
+    _require_same(sample, kept, sentence)
     for name, value in sample.items():
         first, second = (found[name] for found in varied)
         seen = f"{name!r} becomes {_form(first)}, and was {_form(value)}"
@@ -167,6 +207,25 @@ def _split(dataset: Dataset, split: str, wants: frozenset[str]) -> Any:
     require(hasattr(samples, "__len__"), f"{seen}. Return samples with __len__ and __getitem__")
     require(len(samples) >= LOOKED_AT, f"{split} has {len(samples)} samples; the checks need two")
     return samples
+
+
+def _images(dataset: Dataset, split: str) -> dict[bytes, str]:
+    """Return where the first and last images of a split are, by what they hold."""
+    samples = _split(dataset, split, frozenset())
+    numbers = range(len(samples))
+    chosen = sorted({*numbers[:COMPARED], *numbers[-COMPARED:]})
+    images = ((i, samples[i]["image"].contiguous().numpy()) for i in chosen)
+    return {hashlib.sha256(image.tobytes()).digest(): f"{split} {i}" for i, image in images}
+
+
+def _copied(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in sample.items()}
+
+
+def _require_same(found: dict[str, Tensor], wanted: dict[str, Tensor], sentence: str) -> None:
+    """Require equal values under each name; NaN equals NaN."""
+    for name, value in wanted.items():
+        require_equal(found[name].nan_to_num(), value.nan_to_num(), f"{name!r} {sentence}")
 
 
 def _form(value: Tensor) -> tuple[str, tuple[int, ...], str]:

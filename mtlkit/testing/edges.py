@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import pickle
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mtlkit.contracts import Edge, End, Task, Transfer
-from mtlkit.nn import frozen
 from mtlkit.testing.contract import (
+    BrokenPromise,
     Contract,
     backward,
     has_gradient,
     number,
     require,
+    require_close,
     require_scalar,
     told,
 )
 from mtlkit.testing.inputs import label_of, on_meta, prediction_of
 from mtlkit.testing.stand_ins import pair_of
+from mtlkit.testing.transfers import (
+    SIZE,
+    changed_where_void,
+    ends_of,
+    networks_of,
+    path_of,
+    transfer_of,
+)
 
 EDGE = Contract("edge")
-SIZE = (9, 14)
 
 
 def check_edge(edge: Edge, ends: Sequence[tuple[Task, Task]] = ()) -> None:
@@ -74,19 +82,21 @@ def the_loss_trains_network_and_source_and_never_the_target(
         source: the task it reads.
         target: the task it predicts.
     """
-    transfer = _transfer_of(edge, source, target)
+    networks = networks_of(edge, source, target)
+    transfer = transfer_of(edge, ends_of(source, target), networks)
     loss = edge.loss(transfer)
     require_scalar(loss, "the loss")
     require(loss.isfinite(), f"the loss is {number(loss)}")
     backward(loss)
     is_free = transfer.target.prediction.grad is None
     require(is_free, "the target's prediction gets a gradient. Detach it, as `as_label` does")
-    network = transfer.network
-    trained = network is not None and any(has_gradient(p.grad) for p in network.parameters())
+    trained = [any(has_gradient(p.grad) for p in network.parameters()) for network in networks]
     if edge.trains_network:
-        require(trained, "the network gets no gradient. Compare `transfer.transferred`, undetached")
+        advice = "Compare `transfer.transferred`, undetached"
+        require(all(trained), f"the network gets no gradient. {advice}")
     else:
-        require(not trained, "the network gets a gradient in spite of `trains_network = False`")
+        seen = "the network gets a gradient in spite of `trains_network = False`"
+        require(not any(trained), seen)
     gradient = transfer.source.prediction.grad
     if edge.detach_input:
         require(gradient is None, "the source gets a gradient in spite of `detach_input`")
@@ -105,17 +115,16 @@ def the_loss_is_zero_on_the_graph_where_nothing_can_be_compared(
         source: the task it reads.
         target: the task it predicts.
     """
-    transfer = _transfer_of(edge, source, target, labelled=False)
-    loss, network = edge.loss(transfer), transfer.network
+    networks = networks_of(edge, source, target)
+    transfer = transfer_of(edge, ends_of(source, target, labelled=False), networks)
+    loss = edge.loss(transfer)
     require(loss.requires_grad, "the loss is not on the graph. Return `transferred.sum() * 0`")
     if edge.applies(transfer):
         require(loss.isfinite(), f"the loss is {number(loss)}")
         return
     require(loss == 0, f"the loss is {number(loss)}, and `applies` is False. Return 0 there")
     backward(loss)
-    moved = network is not None and any(
-        p.grad is not None and bool(p.grad.any()) for p in network.parameters()
-    )
+    moved = any(p.grad is not None and bool(p.grad.any()) for p in networks.parameters())
     require(not moved, "the network gets a gradient from a loss of 0")
 
 
@@ -182,29 +191,101 @@ def it_is_charged_to_one_of_its_ends_and_keeps_its_fields(
         source: the task it reads.
         target: the task it predicts.
     """
-    charged = {"source": edge.source, "target": edge.target}[edge.charge]
+    charged = {"source": edge.hops[0], "target": edge.hops[-1]}[edge.charge]
     require(edge.charged_to == charged, f"`charged_to` is {edge.charged_to!r}, not {charged!r}")
-    key = (edge.source, edge.target, edge.type_name())
+    key = (*edge.hops, edge.type_name())
     require(edge.key == key, f"`key` is {edge.key}, not {key}")
     require(0 <= edge.weight <= 1, f"`weight` is {edge.weight}. It is a share, from 0 to 1")
     again = type(edge).model_validate(edge.model_dump(by_alias=True))
     require(again == edge, "`model_dump` and `model_validate` change it. Mend its validators")
 
 
-def _transfer_of(edge: Edge, source: Task, target: Task, labelled: bool = True) -> Transfer:
-    """Return both ends of an edge with live predictions, its network and what it transfers."""
-    network = edge.build_network(source, target)
-    predictions = [
-        prediction_of(task, i, size=SIZE).requires_grad_()
-        for i, task in enumerate((source, target))
-    ]
-    read = predictions[0].detach() if edge.detach_input else predictions[0]
-    labels = [label_of(task, size=SIZE) if labelled else None for task in (source, target)]
-    ends = [
-        End(task, prediction, label, is_labelled=labelled)
-        for task, prediction, label in zip((source, target), predictions, labels, strict=True)
-    ]
-    kept = contextlib.nullcontext() if edge.trains_network else frozen(network.parameters())
-    with kept:
-        transferred = network(source.as_input(read))
-    return Transfer(ends[0], ends[1], network, transferred)
+@EDGE.promises
+def what_is_void_changes_no_loss(edge: Edge, source: Task, target: Task) -> None:
+    """What is void changes no loss: the target's void pixels, and images without any label.
+
+    What an edge that `applies` without labels compares is predicted everywhere, so that its
+    predictions are not looked at.
+
+    Args:
+        edge: what is checked.
+        source: the task it reads.
+        target: the task it predicts.
+    """
+    networks = networks_of(edge, source, target).eval()  # batch statistics would look at all
+    unlabelled = transfer_of(edge, ends_of(source, target, labelled=False), networks)
+    predicted = not edge.applies(unlabelled)
+    for where, ends, others in changed_where_void(source, target, predicted):
+        before, after = (
+            _losses(edge, transfer_of(edge, pair, networks)) for pair in (ends, others)
+        )
+        for name, loss in before.items():
+            seen = f"with other values {where} the {name} is {number(after[name])}, before "
+            seen += f"{number(loss)}. Compare by mtlkit.nn.masked_mean, with the label's `valid`"
+            require_close(after[name], loss, seen)
+
+
+@EDGE.promises
+def its_own_loss_trains_the_network_alone(edge: Edge, source: Task, target: Task) -> None:
+    """`own_loss` is None where `trains_network` is True, else it trains the network alone.
+
+    Args:
+        edge: what is checked.
+        source: the task it reads.
+        target: the task it predicts.
+    """
+    networks = networks_of(edge, source, target)
+    transfer = transfer_of(edge, ends_of(source, target), networks)
+    loss = edge.own_loss(transfer)
+    if edge.trains_network:
+        advice = "Set `trains_network = False`, and let `loss` leave the network alone"
+        require(loss is None, f"there is one, and `loss` trains the network too. {advice}")
+        return
+    if loss is None:
+        learns = any(p.requires_grad for p in networks.parameters())
+        require(not learns, "nothing trains the network: `own_loss` is None with both labels")
+        return
+    require_scalar(loss, "it")
+    require(loss.isfinite(), f"it is {number(loss)}")
+    backward(loss)
+    for end in (transfer.source, transfer.target):
+        seen = f"the prediction of {end.task.name!r} gets a gradient"
+        require(end.prediction.grad is None, f"{seen}. Read labels, or detach it")
+    trained = any(has_gradient(p.grad) for p in networks.parameters())
+    require(trained, "the network gets no gradient. Run `transfer.network` in it")
+    alone = edge.own_loss(transfer_of(edge, ends_of(source, target, labelled=False), networks))
+    is_good = alone is None or bool(alone.isfinite())
+    require(is_good, "it is not finite without labels. Return None there")
+
+
+@EDGE.promises
+def as_a_path_it_keeps_its_promises(edge: Edge, source: Task, target: Task) -> None:
+    """As a path, which has no network of its own, it trains those on its way and the source.
+
+    Its loss without labels, its key, charge, fields and formula are those of an edge. A validator
+    may refuse a `path`, and an edge with an `own_loss` is never asked to be one.
+
+    Args:
+        edge: what is checked.
+        source: the task it reads.
+        target: the task it predicts.
+    """
+    path = path_of(edge, source, target)
+    if path is None:
+        return
+    for promise in (
+        the_loss_trains_network_and_source_and_never_the_target,
+        the_loss_is_zero_on_the_graph_where_nothing_can_be_compared,
+        explain_names_both_ends,
+        it_is_charged_to_one_of_its_ends_and_keeps_its_fields,
+    ):
+        try:
+            promise(path, source, target)
+        except BrokenPromise as error:
+            raise BrokenPromise(f"with `path: {list(path.hops)}`, {error}") from None
+
+
+def _losses(edge: Edge, transfer: Transfer) -> dict[str, Tensor]:
+    """Return the loss and, where there is one, the own loss."""
+    own = edge.own_loss(transfer)
+    return {"loss": edge.loss(transfer), **({} if own is None else {"own loss": own})}

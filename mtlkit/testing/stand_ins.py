@@ -16,6 +16,7 @@ from mtlkit.nn import masked_mean
 from mtlkit.structures import LABEL_UNIT, FeatureSpec, Label, MetricSpec, Output
 from mtlkit.testing.inputs import prediction_of
 
+ABSENT = 1e-6  # probability of what a label excludes
 CLASSES = 5
 WIDTHS = (6, 8, 10)
 
@@ -54,12 +55,13 @@ class ClassTask(Task):
         return prediction.log_softmax(1)
 
     def label_as_input(self, label: Label) -> Tensor:
-        """Return the one-hot label.
+        """Return the logarithm of the one-hot label, clamped to be finite.
 
         Args:
             label: ids, (N,H,W).
         """
-        return functional.one_hot(label.value, CLASSES).movedim(-1, 1).float()
+        one_hot = functional.one_hot(label.value, CLASSES).movedim(-1, 1)
+        return one_hot.float().clamp(min=ABSENT).log()
 
     def as_label(self, prediction: Tensor) -> Tensor:
         """Return the likeliest class, (N,H,W), int64.

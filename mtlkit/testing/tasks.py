@@ -16,7 +16,7 @@ from mtlkit.objective import Objective
 from mtlkit.structures import Batch, Label, counts_of, mean_counts
 from mtlkit.testing.contract import (
     ROUNDING,
-    Contract,
+    BrokenPromise,
     backward,
     has_gradient,
     number,
@@ -28,8 +28,8 @@ from mtlkit.testing.contract import (
 )
 from mtlkit.testing.inputs import SIZE, label_of, named, on_meta, prediction_of, rows_of, spoilt
 from mtlkit.testing.stand_ins import ConstantMap, reading
+from mtlkit.testing.task_parts import TASK
 
-TASK = Contract("task")
 NEARLY = 0.0051  # half a bin of a median that is read from a histogram
 MASKED = "Reduce it with mtlkit.nn.masked_mean, and mask nothing yourself"
 
@@ -160,28 +160,6 @@ def pseudo_labels_are_detached_and_can_be_learned_from(task: Task) -> None:
         student.grad = None
 
 
-@TASK.promises_once
-def what_an_edge_reads_of_a_prediction_is_live(task: Task) -> None:
-    """`as_input` has `input_channels` channels and passes gradients to the prediction."""
-    prediction = prediction_of(task).requires_grad_()
-    read, wanted = task.as_input(prediction), task.input_channels
-    seen = f"`as_input` has {read.shape[1]} channels, `input_channels` says {wanted}"
-    require(read.shape[1] == wanted, f"{seen}. Make `as_input` work on a meta tensor")
-    require(read.requires_grad, "`as_input` is detached. Keep it on the graph")
-    backward((read * torch.linspace(1, 2, read.numel()).view_as(read)).sum())
-    require(has_gradient(prediction.grad), "`as_input` passes no gradient on. Keep it smooth")
-
-
-@TASK.promises_once
-def a_label_is_read_in_the_form_of_a_prediction(task: Task) -> None:
-    """`label_as_input` has the shape of `as_input`, and is finite floats."""
-    read, wanted = task.label_as_input(label_of(task)), task.as_input(prediction_of(task))
-    seen = f"its shape is {tuple(read.shape)}, that of `as_input` {tuple(wanted.shape)}"
-    require(read.shape == wanted.shape, f"{seen}. Override `label_as_input`")
-    is_good = read.is_floating_point() and bool(read.isfinite().all())
-    require(is_good, "`label_as_input` is not float, or not finite. Clamp what it takes logs of")
-
-
 @TASK.promises
 def pictures_are_rgb_in_the_unit_range_and_have_a_legend(task: Task) -> None:
     """`render` gives (N,3,H,W) in [0,1] that show something, and `legend` one line."""
@@ -275,7 +253,7 @@ def it_is_frozen_and_reads_nothing_from_nothing(task: Task) -> None:
         task.weight = 2.0  # type: ignore[misc]  # this is what must not work
     except ValueError:
         return
-    raise AssertionError("a field can be set. Leave `model_config` frozen")
+    raise BrokenPromise("a field can be set. Leave `model_config` frozen")
 
 
 def _require_same(task: Task, one: tuple[Tensor, Label], other: tuple[Tensor, Label]) -> None:

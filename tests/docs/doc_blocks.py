@@ -1,7 +1,8 @@
-"""Fenced blocks of the Markdown pages, each with the comment above it that says what it is."""
+"""Fenced blocks of the Markdown pages, each with the comment above it, and the pages' links."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ SMALL = (
     "train.pictures=1",
 )
 _BLOCK = re.compile(r"^(?:<!-- ([^>]+) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)")  # or a picture
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,45 @@ def blocks() -> list[Block]:
             line = text.count("\n", 0, match.start()) + 1
             found.append(Block(page, line, *(part or "" for part in match.groups())))
     return found
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a page leads its reader, or a picture that it shows.
+
+    Args:
+        path: the file.
+        anchor: the heading in it, as in the address; empty: none.
+    """
+
+    path: Path
+    anchor: str
+
+
+def links(page: Path) -> list[Link]:
+    """Return the links and pictures of a page that are files here, those in code left out."""
+    prose = re.sub(r"`[^`\n]*`", "", _prose(page))
+    found = [match.groups(default="") for match in _LINK.finditer(prose)]
+    return [
+        Link(page.parent / target if target else page, anchor)
+        for target, anchor in found
+        if not target.startswith("https://")
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a page's headings are called in addresses, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in _HEADING.findall(_prose(page)):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)  # of a link its words
+        name = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        again = (f"{name}-{i}" for i in itertools.count(1))
+        found.add(name if name not in found else next(one for one in again if one not in found))
+    return found
+
+
+def _prose(page: Path) -> str:
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
 def write_files(folder: Path, page: Path) -> None:

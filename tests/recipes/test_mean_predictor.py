@@ -126,6 +126,35 @@ def test_a_bar_is_half_the_error_twice_the_miou_or_half_the_gap(
     assert bar.is_met is is_met
 
 
+@pytest.mark.parametrize(
+    ("name", "is_higher", "other"),
+    [("boundary/recall", True, 1.0), ("segmentation/miou", True, 0.0), ("depth/abs_err", False, 0)],
+)
+def test_a_predictor_that_is_perfect_or_has_no_miou_sets_no_bar(
+    script, capsys, name, is_higher, other
+) -> None:
+    direction = Direction("", is_higher)
+    assert script.Bar.of(name, direction, 0.5, other) is None
+    found = {"model": {name: 0.5}, "constant": {name: other}, "map": {name: 0.4}}
+    assert script.report([name], found, {name: direction})
+    *_, of_map, of_constant = capsys.readouterr().out.splitlines()[1].split()
+    assert float(of_map) > 0 and of_constant == "–"
+    swapped = found | {"constant": {name: 0.4}, "map": {name: other}}
+    script.report([name], swapped, {name: direction})
+    assert " – " in capsys.readouterr().out.splitlines()[1]
+
+
+def test_every_metric_that_the_constant_has_can_be_reported(
+    script, recipe, constants, capsys
+) -> None:
+    names = list(constants["constant"])
+    assert "boundary/recall" in names
+    script.report(names, {"model": constants["map"], **constants}, directions(recipe))
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == names
+    assert any(line.endswith("–") for line in lines)
+
+
 def test_the_report_judges_one_error_and_one_share_of_each_task(
     script, recipe, constants, capsys
 ) -> None:

@@ -146,3 +146,14 @@ def test_the_flops_of_the_parts_add_up() -> None:
     assert min(parts) > 1
     assert sum(parts) == pytest.approx(training, abs=0.05)
     assert sum(parts[:3]) == pytest.approx(inference, abs=0.05)
+
+
+def test_the_comment_on_four_edges_a_step_has_the_flops_that_explain_counts() -> None:
+    def training(name: str) -> list[str]:
+        columns = cost_table(lenient(name)).columns
+        rows = zip(columns[0].cells, columns[2].cells, strict=True)
+        return [f"{float(cost):.0f}" for part, cost in rows if str(part).startswith("training")]
+
+    (every, drawn), (two,) = training("four_tasks_nyuv2"), training("xtascnet_nyuv2")
+    text = shipped()["four_tasks_nyuv2"].read_text(encoding="utf-8")
+    assert f"{drawn} GFLOPs an image, not {every}; xtascnet_nyuv2 has {two}" in text

@@ -7,20 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from fixtures.tiny import load
 
 import mtlkit
 from mtlkit.data import meta_batch
 from mtlkit.gradients import probe
-from mtlkit.graph import shares, walked
-from mtlkit.objective import task_losses
-from mtlkit_plugins.edges.transfer import CrossTaskConsistency
-from mtlkit_plugins.tasks.depth import Depth
-
-
-def load(path: Path, **overrides: Any) -> mtlkit.Recipe:
-    return mtlkit.load_recipe(path, {k.replace("__", "."): v for k, v in overrides.items()})
+from mtlkit.graph import walked
 
 
 @pytest.fixture
@@ -142,36 +134,6 @@ def test_the_probe_on_meta_finds_what_real_gradients_find(
     assert reaches[0] == reaches[1]
     assert all(name.startswith("model.architecture.encoder") for name in reaches[0].shared)
     assert reaches[0].last_shared == "model.architecture.encoder.stages.2.0.weight"
-
-
-weights = st.floats(0, 1, allow_nan=False)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), count=st.integers(1, 6))
-def test_mixing_weights_are_convex_on_any_graph(data: st.DataObject, count: int) -> None:
-    names = [f"t{i}" for i in range(count)]
-    tasks = {name: Depth(name=name) for name in names}
-    pairs = [(a, b) for a in names for b in names if a != b]
-    chosen = data.draw(st.lists(st.sampled_from(pairs), unique=True) if pairs else st.just([]))
-    charge = data.draw(st.sampled_from(["source", "target"]))
-    raw = [data.draw(weights) for _ in chosen]
-    edges = [
-        CrossTaskConsistency(source=a, target=b, weight=w / count, charge=charge)
-        for (a, b), w in zip(chosen, raw, strict=True)
-    ]
-    assert all(share <= 1 + 1e-9 for share in shares(edges).values())
-    direct = {name: torch.ones((), dtype=torch.float64, requires_grad=True) for name in names}
-    moved = {e.key: torch.ones((), dtype=torch.float64, requires_grad=True) for e in edges}
-    losses = task_losses(tasks, edges, direct, moved, {})
-    for name, loss in losses.items():
-        leaves = [*direct.values(), *moved.values()]
-        grads = torch.autograd.grad(loss, leaves, allow_unused=True)
-        found = [float(g) for g in grads if g is not None]
-        assert all(-1e-12 <= g <= 1 + 1e-12 for g in found)
-        assert sum(found) == pytest.approx(1)
-        if name not in shares(edges):
-            assert float(loss.detach()) == 1
 
 
 def test_networks_are_saved_under_their_edge(recipe: mtlkit.Recipe) -> None:

@@ -103,10 +103,34 @@ def test_a_run_stopped_in_the_second_phase_ends_with_the_same_bits(
     assert moved(whole, state) == set()
 
 
-def test_the_best_epoch_is_one_of_the_last_phase(tiny: Path, tmp_path: Path) -> None:
-    run = mtlkit.Run(load(tiny), out=tmp_path / "runs")
+class Validations:
+    """Keeps what every epoch's validation told."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    @hookimpl
+    def mtlkit_epoch_end(self, run: mtlkit.Run, epoch: Any) -> None:
+        self.seen.append(dict(epoch.val))
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("loss/total", "min"), ("depth/delta2", "max")])
+def test_the_best_epoch_is_one_of_the_last_phase_although_the_first_had_a_better_one(
+    tiny: Path, tmp_path: Path, metric: str, mode: str
+) -> None:
+    last = "architecture.encoder"
+    phases = [{"epochs": 1, "freeze": last}, {"epochs": 2, "only": last}]
+    ruinous = {"type": "adam", "lr": 0.01, "groups": [{"match": last, "lr": 1.0}]}
+    keep = {"metric": metric, "mode": mode}
+    recipe = load(tiny, phases, edges=[], optimizer=ruinous, train__keep_best=keep)
+    run, told = mtlkit.Run(recipe, out=tmp_path), Validations()
+    run.track(told)
     outcome = run.fit()
-    assert outcome.best_epoch in (2, 3)
+    by_epoch = {epoch: values[metric] for epoch, values in enumerate(told.seen, start=1)}
+    best_of = {"min": min, "max": max}[mode]
+    assert best_of(by_epoch, key=by_epoch.__getitem__) == 1
+    assert outcome.best_epoch == best_of((2, 3), key=by_epoch.__getitem__)
+    assert outcome.best[metric] == by_epoch[outcome.best_epoch]
 
 
 def test_the_schedule_begins_anew_in_every_phase(tiny: Path) -> None:

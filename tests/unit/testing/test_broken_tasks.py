@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ConfigDict
 from torch import nn
 from torchmetrics import MeanAbsoluteError
@@ -14,8 +15,8 @@ from mtlkit.contracts import Edge, Task
 from mtlkit.metrics import OnValid
 from mtlkit.nn import masked_mean
 from mtlkit.structures import MetricSpec
-from mtlkit.testing import EDGE, TASK, check_edge, check_task
-from mtlkit.testing.stand_ins import pair_of
+from mtlkit.testing import EDGE, TASK, check_edge, check_task, label_of
+from mtlkit.testing.stand_ins import ClassTask, ValueTask, pair_of
 from mtlkit_plugins.commands._new.templates.edge import OwnPlugin as Healthy
 from mtlkit_plugins.commands._new.templates.task import OwnPlugin as HealthyTask
 
@@ -34,7 +35,40 @@ def live_on_both_sides(edge, transfer):
     return masked_mean((target.task.as_input(transfer.transferred) - wanted).abs(), target.label)
 
 
+def of_the_whole_map(edge, transfer):
+    label = transfer.target.label
+    if label is None:
+        return transfer.transferred.sum() * 0
+    everywhere = replace(label, valid=torch.ones_like(label.valid))
+    return transfer.target.task.loss(transfer.transferred, everywhere)
+
+
+def own_loss_of_the_transferred(edge, transfer):
+    target = transfer.target
+    return None if target.label is None else target.task.loss(transfer.transferred, target.label)
+
+
+def asking_its_network(edge, transfer):
+    return Healthy.loss(edge, transfer) * (1 if transfer.network.training else 2)
+
+
 TASKS: dict[str, tuple[dict[str, Any], str]] = {
+    "decoder_and_head_end_in_its_prediction": (
+        {"build_head": lambda self, width: nn.Conv2d(width, 2, 1)},
+        "`build_head` ends in (2, 2, 16, 24), and `channels` and `vector` say (2, 1, 16, 24)",
+    ),
+    "what_an_edge_reads_of_a_prediction_is_live": (
+        {"as_input": lambda self, p: p.detach()},
+        "`as_input` is detached. Keep it on the graph",
+    ),
+    "a_label_is_read_in_the_form_of_a_prediction": (
+        {"label_as_input": lambda self, label: label.value[:, :, ::2]},
+        "its shape is (2, 1, 17, 47), that of `as_input` (2, 1, 33, 47)",
+    ),
+    "a_label_is_read_as_the_prediction_that_it_equals": (
+        {"label_as_input": lambda self, label: -label.value},
+        "from that of −p 0. Look for a wrong sign in `label_as_input`",
+    ),
     "loss_is_a_finite_scalar_with_a_gradient": (
         {"loss": lambda self, p, label: error(p, label)},
         "the loss has the shape (2, 1, 33, 47). Reduce it with mtlkit.nn.masked_mean",
@@ -70,14 +104,6 @@ TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "pseudo_labels_are_detached_and_can_be_learned_from": (
         {"as_label": lambda self, p: p},
         "`as_label` is on the graph. Detach the prediction first",
-    ),
-    "what_an_edge_reads_of_a_prediction_is_live": (
-        {"as_input": lambda self, p: p.detach()},
-        "`as_input` is detached. Keep it on the graph",
-    ),
-    "a_label_is_read_in_the_form_of_a_prediction": (
-        {"label_as_input": lambda self, label: label.value[:, :, ::2]},
-        "its shape is (2, 1, 17, 47), that of `as_input` (2, 1, 33, 47)",
     ),
     "pictures_are_rgb_in_the_unit_range_and_have_a_legend": (
         {"render": lambda self, value: 9 * value.expand(-1, 3, -1, -1)},
@@ -141,6 +167,18 @@ EDGES: dict[str, tuple[dict[str, Any], str]] = {
         {"charged_to": property(lambda self: "nobody")},
         "`charged_to` is 'nobody', not 'near'",
     ),
+    "what_is_void_changes_no_loss": (
+        {"loss": of_the_whole_map},
+        "with other values at the target's void pixels the loss is ",
+    ),
+    "its_own_loss_trains_the_network_alone": (
+        {"trains_network": False, "own_loss": own_loss_of_the_transferred},
+        "the prediction of 'near' gets a gradient. Read labels, or detach it",
+    ),
+    "as_a_path_it_keeps_its_promises": (
+        {"loss": asking_its_network},
+        "AttributeError: 'NoneType' object has no attribute 'training'",
+    ),
 }
 
 
@@ -201,6 +239,19 @@ def test_healthy_ones_pass():
     edge: Edge = Healthy(**ENDS)
     check_task(task)
     check_edge(edge)
+
+
+@pytest.mark.parametrize("stand_in", [ClassTask, ValueTask])
+def test_stand_ins_keep_the_promises_of_tasks(stand_in):
+    check_task(stand_in())
+
+
+def test_a_stand_in_reads_a_label_as_logarithms_of_probabilities():
+    task = ClassTask(name="near")
+    label = label_of(task)
+    read = task.label_as_input(label)
+    torch.testing.assert_close(read.exp().sum(1), torch.ones(read.shape[0], *read.shape[2:]))
+    assert torch.equal(read.argmax(1), label.value) and bool(read.isfinite().all())
 
 
 def test_an_error_of_the_plugin_is_told_with_its_line(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ class OwnPlugin(mtlkit.Task):
     type: Literal["own_plugin"] = "own_plugin"
     # EDIT: a field is a key of the recipe; `name`, `label` and `weight` are there already
     least: float = Field(1e-3, gt=0, description="distances below it count as this one")
+    likelihood = "laplace"  # EDIT: of |error|; gaussian: of its square; categorical: of classes
 
     @property
     def channels(self) -> int:

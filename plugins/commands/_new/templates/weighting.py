@@ -53,10 +53,10 @@ class PowerBalancer(mtlkit.Balancer):
         return values.clamp(min=least).pow(self.power).sum()  # EDIT
 
 
-# To weigh by gradients, derive from mtlkit.GradientWeighting and mtlkit.GradientBalancer instead of
-# Weighting and Balancer, and in place of `total` return one weight per task from the Gram matrix:
-#     def weights(self, gradients: mtlkit.Gradients) -> Tensor:
-#         return gradients.gramian.diagonal().clamp(min=1e-30).rsqrt()  # gradients of length 1
+# To weigh by gradients, derive from mtlkit.GramianWeighting, and in place of the balancer write
+#     def weights(self, gramian: Tensor) -> Tensor:  # (T,T) to one weight per task, (T,), float64
+#         return gramian.diagonal().clamp(min=1e-30).rsqrt()  # gradients of length 1
+# What keeps state derives from mtlkit.GradientWeighting, and its balancer from GradientBalancer.
 
 
 @mtlkit.hookimpl
