@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,20 +24,77 @@ def timed(
     """Return the seconds of every step by round, after a round to warm up.
 
     Args:
-        steps: what takes turns.
+        steps: what takes turns; those that are served are timed where they run.
         rounds: how often.
         clock: tells seconds.
     """
     found: dict[Entry, list[float]] = {entry: [] for entry in steps}
     for number in range(rounds + 1):
         for entry, step in steps.items():
-            began = clock()
-            step()
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
+            seconds = step() if isinstance(step, Served) else seconds_of(step, clock)
             if number > 0:
-                found[entry].append(clock() - began)
+                found[entry].append(seconds)
     return found
+
+
+class Served:
+    """A step in a process of its own, with its own memory, taken when it is asked for.
+
+    Args:
+        script: to run; calls `serve`.
+        asked: its arguments.
+    """
+
+    def __init__(self, script: str, *asked: str) -> None:
+        command = [sys.executable, script, *asked]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.told = self._line()
+
+    def __call__(self) -> float:
+        """Take a step, and return its seconds."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        return float(self._line())
+
+    def end(self) -> None:
+        """Let the process end."""
+        self.process.communicate()
+
+    def _line(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:  # its error is on the terminal
+            sys.exit(self.process.wait() or 1)
+        return json.loads(line)
+
+
+def serve(told: object, step: Step, clock: Callable[[], float]) -> None:
+    """Tell something, then take a step for every line that comes, and tell its seconds.
+
+    Args:
+        told: made into JSON.
+        step: what is timed.
+        clock: tells seconds.
+    """
+    print(json.dumps(told), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(seconds_of(step, clock)), flush=True)
+
+
+def seconds_of(step: Step, clock: Callable[[], float]) -> float:
+    """Return the seconds of a step, the device's work included.
+
+    Args:
+        step: what is timed.
+        clock: tells seconds.
+    """
+    began = clock()
+    step()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return clock() - began
 
 
 def peak_elsewhere(script: str, *asked: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,18 +67,19 @@ class Case:
         }
         return mtlkit.load_recipe(RECIPE, changes | tiny)
 
-    def batch(self, run: mtlkit.Run) -> Batch:
-        """Return a training batch on the device of a run; always the same.
+    def batch(self, loader: Iterable[Batch], device: torch.device) -> Batch:
+        """Return a training batch on a device; always the same.
 
         Args:
-            run: of `recipe`.
+            loader: of the training split of `recipe`.
+            device: where to.
         """
-        batch: Batch = next(iter(run.loader("train")[0]))
+        batch = next(iter(loader))
         classes = batch.labels["segmentation"]
         drawn = torch.rand(classes.valid.shape, generator=torch.Generator().manual_seed(0))
         kept = replace(classes, valid=classes.valid & (drawn >= VOID))
         batch = replace(batch, labels=batch.labels | {"segmentation": kept})
-        return move(batch, run.placement.device)
+        return move(batch, device)
 
     @property
     def title(self) -> str:

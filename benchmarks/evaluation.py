@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import mtlkit
-from mtlkit.evaluation import _collection, task_metrics
+from mtlkit.evaluation import collection_of, task_metrics
 from mtlkit.structures import Batch
 
 LOOPS, MTLKIT = "loops", "mtlkit"
@@ -86,7 +86,7 @@ def build_ways(case: Case, batches: int) -> dict[str, Callable[[], Numbers]]:
         batches: how many.
     """
     run = mtlkit.Run(case.recipe("fp32"))
-    batch = case.batch(run)
+    batch = case.batch(run.loader("train")[0], run.placement.device)
     judged = [Judged(predictions_of(batch, seed), batch) for seed in range(batches)]
     classes = run.recipe.tasks["segmentation"].channels
     return {
@@ -134,7 +134,9 @@ def measured(judged: Sequence[Judged], recipe: mtlkit.Recipe) -> Numbers:
         recipe: whose tasks name their metrics.
     """
     device = judged[0].batch.image.device
-    metrics = {task: _collection(specs).to(device) for task, specs in task_metrics(recipe).items()}
+    metrics = {
+        task: collection_of(specs).to(device) for task, specs in task_metrics(recipe).items()
+    }
     for one in judged:
         for task, collection in metrics.items():
             collection.update(one.predictions[task], recipe.tasks[task].read(one.batch))

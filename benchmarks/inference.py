@@ -65,7 +65,7 @@ def build_ways(case: Case) -> dict[str, Forward]:
         case: network and images.
     """
     run = mtlkit.Run(case.recipe(FP32))
-    image = case.batch(run).image
+    image = case.batch(run.loader("train")[0], run.placement.device).image
     settle(run.model.architecture, image)
     naive, plain_image = naive_copy(run.model, run.recipe).eval(), image.contiguous()
 

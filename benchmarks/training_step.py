@@ -11,9 +11,9 @@ fp32     mtlkit's step in fp32.
 bf16     mtlkit's step in bf16.
 +        with `--compile`, both once more with the network compiled.
 
-All start from equal weights. Before anything is timed, each takes two steps: the losses of fp32 at
-the first must be the naive ones to 1e-5, those at the second, which depend on every gradient, to
-1e-3. Otherwise the script stops.
+Each is in a process of its own, and all start from equal weights. Before anything is timed, each
+takes two steps: the losses of fp32 at the first must be the naive ones to 1e-5, those at the
+second, which depend on every gradient, to 1e-3. Otherwise the script stops.
 
 Times are medians over rounds in which all ways take turns, and ratios are formed round by round:
 the median is judged, smallest and largest stand behind it. In the same rounds bf16 matrices are
@@ -32,17 +32,17 @@ import argparse
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
-from _measuring import Step, peak_elsewhere, peak_here, timed
+from _measuring import Served, Step, peak_elsewhere, peak_here, serve, timed
 from _naive import naive_copy, naive_step
 from _verdicts import at_least, at_most, over, print_lines
 from _xtasc import CLOCKS, Case, add_options, strict_fp32
 from torch.utils.flop_counter import FlopCounterMode
 
 import mtlkit
-from mtlkit.device import place
+from mtlkit.data import build_loader
+from mtlkit.device import place, set_threads
 
 NAIVE, FP32, BF16 = "naive", "fp32", "bf16"
 COMPILED = {"fp32+": FP32, "bf16+": BF16}
@@ -58,21 +58,6 @@ Losses = Mapping[str, float]
 """By task."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """A way that is ready for its steps.
-
-    Args:
-        step: takes one.
-        losses: of the first and the second step, which it has taken.
-        operations: of a step, each multiplication and each addition counted.
-    """
-
-    step: Step
-    losses: Sequence[Losses]
-    operations: int
-
-
 def main() -> None:
     """Measure, and print a table and verdicts."""
     options = parse()
@@ -81,19 +66,22 @@ def main() -> None:
         is_cpu = case.device == "cpu"
         print(peak_here(lambda: build_step(options.child, case), is_cpu=is_cpu))
         return
-    ways = prepared(case, [NAIVE, FP32, BF16, *(COMPILED if options.compile else ())])
-    strict_fp32()
-    check({name: way.losses for name, way in ways.items()})
-    size, product = build_product(case, ways[BF16].operations)
+    if options.serve is not None:
+        serve_way(options.serve, case, CLOCKS[options.clock])
+        return
+    names = [NAIVE, FP32, BF16, *(COMPILED if options.compile else ())]
+    ways = {name: Served(__file__, "--serve", name, *passed_on(options)) for name in names}
+    check({name: way.told["losses"] for name, way in ways.items()})
+    operations = {name: way.told["operations"] for name, way in ways.items()}
+    set_threads(options.threads)
+    size, product = build_product(case, operations[BF16])
     load = f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
     print(f"XTasC-Net, {case.title}, {load}; matrices of {size}×{size}", flush=True)
-    steps = {name: way.step for name, way in ways.items()} | {PRODUCT: product}
-    times = timed(steps, options.rounds, CLOCKS[options.clock])
-    steps.clear()
-    operations = {name: way.operations for name, way in ways.items()}
+    times = timed({**ways, PRODUCT: product}, options.rounds, CLOCKS[options.clock])
+    for way in ways.values():
+        way.end()
     print_times(times, operations | {PRODUCT: operations[BF16]})
     print_lines(time_verdicts(times))
-    ways.clear()
     if options.no_peaks:
         return
     peaks = {name: memory(name, options) for name in operations}
@@ -108,23 +96,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="compile the network as well")
     parser.add_argument("--no-peaks", action="store_true", help="leave memory out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def prepared(case: Case, names: Sequence[str]) -> dict[str, Way]:
-    """Return the ways, each after two steps.
+def serve_way(name: str, case: Case, clock: Callable[[], float]) -> None:
+    """Take two steps of a way and tell their losses and operations, then steps when asked.
 
     Args:
-        case: what they take steps of.
-        names: of the ways.
+        name: of the way.
+        case: what it takes steps of.
+        clock: tells seconds.
     """
-    found = {}
-    for name in names:
-        step = build_step(name, case)
-        with FlopCounterMode(display=False) as counter:
-            first = step()
-        found[name] = Way(step, [floats(first), floats(step())], counter.get_total_flops())
-    return found
+    step = build_step(name, case)
+    strict_fp32()
+    with FlopCounterMode(display=False) as counter:
+        first = step()
+    losses = [floats(first), floats(step())]
+    serve({"losses": losses, "operations": counter.get_total_flops()}, step, clock)
 
 
 def build_step(name: str, case: Case) -> Callable[[], Mapping[str, torch.Tensor]]:
@@ -139,16 +128,22 @@ def build_step(name: str, case: Case) -> Callable[[], Mapping[str, torch.Tensor]
     precision = COMPILED.get(name, name)
     train = {"compile": True} if name in COMPILED else {}
     run = mtlkit.Run(case.recipe(precision, **train))
-    batch = case.batch(run)
+    batch = case.batch(run.loader("train")[0], run.placement.device)
     return lambda: run.step(batch).tasks
 
 
 def build_naive(case: Case) -> Callable[[], Mapping[str, torch.Tensor]]:
-    """Return the naive step, of the weights that mtlkit's run starts from."""
-    run = mtlkit.Run(case.recipe(FP32))
-    batch = case.batch(run)
+    """Return the naive step, of the weights that mtlkit's run starts from.
+
+    Without a run: that changes how the process keeps memory.
+    """
+    recipe = case.recipe(FP32)
+    placement = place(case.device, FP32)
+    set_threads(case.threads)
+    model = mtlkit.build_objective(recipe).model.to(placement.device)
+    batch = case.batch(build_loader(recipe, "train", placement.device)[0], placement.device)
     batch.image = batch.image.contiguous()
-    return naive_step(naive_copy(run.model, run.recipe).train(), batch)
+    return naive_step(naive_copy(model, recipe).train(), batch)
 
 
 def floats(losses: Mapping[str, torch.Tensor]) -> Losses:
@@ -205,10 +200,14 @@ def build_product(case: Case, operations: int) -> tuple[int, Step]:
 
 def memory(name: str, options: argparse.Namespace) -> float:
     """Return the peak of a way in MiB, from a process of its own."""
-    asked = ["--child", name, "--device", options.device, "--images", str(options.images)]
+    return peak_elsewhere(__file__, "--child", name, *passed_on(options))
+
+
+def passed_on(options: argparse.Namespace) -> list[str]:
+    """Return the arguments that a way's own process gets, too."""
+    asked = ["--device", options.device, "--images", str(options.images), "--clock", options.clock]
     asked += ["--quick"] if options.quick else []
-    asked += ["--threads", str(options.threads)] if options.threads else []
-    return peak_elsewhere(__file__, *asked)
+    return asked + (["--threads", str(options.threads)] if options.threads else [])
 
 
 def print_times(times: Mapping[str, Sequence[float]], operations: Mapping[str, int]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtlkit.device import set_threads, usable_cores
+from mtlkit.host_memory import keep_freed_memory
 from mtlkit.ranks import Ranks
 
 NAMES = ("threads", "ranks")
@@ -32,7 +33,7 @@ class Circumstances:
 
 
 def settle(wanted: int | None, saved: Mapping[str, int]) -> Circumstances:
-    """Set the CPU threads, and return them with the ranks.
+    """Set the CPU threads and how memory is kept, and return the threads with the ranks.
 
     A resumed run has the threads of its checkpoint. With other ranks it is another run in its last
     bits anyway, and its threads are those of a new one: with several ranks on a machine, each has
@@ -42,6 +43,7 @@ def settle(wanted: int | None, saved: Mapping[str, int]) -> Circumstances:
         wanted: threads of the recipe; None: none are named.
         saved: position of the checkpoint; empty for a new run.
     """
+    keep_freed_memory()
     ranks = Ranks.here()
     before = saved.get("ranks", 1)
     is_alike = ranks.count == before

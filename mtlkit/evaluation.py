@@ -164,7 +164,7 @@ class Evaluation:
 
     def _run(self, batches: Iterable[Batch]) -> dict[str, float]:
         metrics = {
-            task: _collection(specs).to(self.placement.device)
+            task: collection_of(specs).to(self.placement.device)
             for task, specs in task_metrics(self.recipe).items()
         }
         means, tasks = _Means(), loss_names(self.recipe)
@@ -228,7 +228,7 @@ def _images(counts: Counts, batch: int) -> Tensor:
     return torch.where(labelled > 0, labelled, batch)
 
 
-def _collection(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollection:
+def collection_of(specs: Mapping[str, MetricSpec]) -> torchmetrics.MetricCollection:
     """Return the metrics of a task; those of one family share their states and are updated once.
 
     torchmetrics could find equal states by itself, but goes by their values after one batch, which

@@ -45,7 +45,7 @@ class _ClassMetric(Metric):
             prediction: logits, (N,C,H,W), float.
             label: ids, (N,H,W), int64.
         """
-        predicted = prediction.detach().float().argmax(1)
+        predicted = prediction.detach().max(1).indices  # several times as fast as argmax on a CPU
         confusions = _confusions(predicted, label.value, label.valid[:, 0], self.classes)
         seen = confusions.sum((1, 2))
         self.confusion += confusions.sum(0)

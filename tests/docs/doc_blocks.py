@@ -23,6 +23,7 @@ SMALL = (
     "train.epochs=1",
     "train.device=cpu",
     "train.pictures=1",
+    "train.log_every=1",
 )
 _BLOCK = re.compile(r"^(?:<!-- ([^>]+) -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)")  # or a picture
