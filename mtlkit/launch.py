@@ -16,7 +16,7 @@ from mtlkit.errors import DivergedError, InterruptedRun, MissingError, UsageErro
 
 FOUND = timedelta(minutes=5)
 """How long ranks look for each other."""
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=15)
 """How long a rank that fails waits for another to say the same, so that it is said once."""
 TOLD = "told"
 ALIKE = (UsageError.exit_code, DivergedError.exit_code, InterruptedRun.exit_code)

@@ -181,7 +181,7 @@ class Decoder(nn.Module):
     rounding, without a wide map at input size.
 
     Args:
-        trunk: maps, finest first, to the hidden map.
+        trunk: maps, finest first, to the hidden map; a `Trunk`, or what holds one or none.
         head: hidden map to prediction.
     """
 
@@ -189,7 +189,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.head = head
-        self.scale = trunk.scale if isinstance(trunk, Trunk) else 1
+        scales = [part.scale for part in trunk.modules() if isinstance(part, Trunk)]
+        self.scale = scales[0] if scales else 1
         self.is_pointwise = isinstance(head, nn.Conv2d) and _is_pointwise(head)
         self.recomputes = False  # set by the model, for `train.memory: checkpoint`
 

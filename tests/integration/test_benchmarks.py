@@ -48,8 +48,8 @@ def quick_case(load: Load) -> object:
 
 def test_the_steps_in_fp32_have_the_losses_of_the_naive_step(load) -> None:
     script = load("training_step")
-    ways = script.prepared(quick_case(load), ["naive", "fp32"])
-    losses = {name: way.losses for name, way in ways.items()}
+    steps = {way: script.build_step(way, quick_case(load)) for way in ("naive", "fp32")}
+    losses = {way: [script.floats(step()), script.floats(step())] for way, step in steps.items()}
     assert set(losses["naive"][0]) == {"segmentation", "depth"}
     assert losses["naive"][0] != losses["naive"][1]  # the step moved the weights
     script.check(losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def test_what_cannot_be_compiled_is_told_in_a_sentence(
         run.step(batch)
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(
+    "MTLKIT_TEST_COMPILE" not in os.environ, reason="takes minutes: MTLKIT_TEST_COMPILE=1 pytest"
+)
 def test_kernels_of_the_compiler_give_the_same_losses(tiny: Path, tmp_path: Path) -> None:
     losses = []
     for compiles in (False, True):

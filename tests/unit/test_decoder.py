@@ -68,6 +68,12 @@ def test_maps_of_one_stride_are_joined_as_they_are() -> None:
     assert decoder.hide(maps).shape == (2, 4, 4, 6) and decoder(maps).shape == (2, 2, 32, 48)
 
 
+def test_a_trunk_with_a_layer_behind_it_is_enlarged_as_well() -> None:
+    layer = nn.Conv2d(4, 4, 1)
+    decoder = Decoder(nn.Sequential(Trunk(FEATURES, 4), layer), nn.Conv2d(4, 2, 1)).double()
+    assert decoder(maps_of(FEATURES)).shape == (2, 2, 32, 48)
+
+
 def test_a_trunk_of_ones_own_decides_the_size() -> None:
     decoder = Decoder(nn.Upsample(scale_factor=2), nn.Conv2d(3, 2, 1)).double()
     (finest, *_) = maps_of(FEATURES)

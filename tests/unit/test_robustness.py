@@ -18,7 +18,7 @@ from mtlkit import checkpoint
 from mtlkit.cache import _key, cached
 from mtlkit.cli import main
 from mtlkit.errors import DivergedError, MissingError
-from mtlkit.evaluation import _collection
+from mtlkit.evaluation import collection_of
 from mtlkit.hookspecs import hookimpl
 from mtlkit.metrics import AbsoluteError
 from mtlkit_plugins.datasets.cityscapes import Cityscapes
@@ -207,7 +207,7 @@ def test_a_metric_with_an_update_of_its_own_is_updated() -> None:
         for name, metric in (("one", AbsoluteError()), ("two", Doubled()))
     }
     label = mtlkit.Label(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.bool))
-    collection = _collection(specs)
+    collection = collection_of(specs)
     collection.update(torch.full((1, 1, 2, 2), 3.0), label)
     found = {name: float(metric.compute()) for name, metric in collection.items()}
     assert found == {"one": 2.0, "two": 5.0}

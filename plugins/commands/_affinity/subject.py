@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from mtlkit import checkpoint
 from mtlkit.actions import Source, load_run
+from mtlkit.circumstances import NAMES
 from mtlkit.contracts import Edge
 from mtlkit.engine import Run
 from mtlkit.errors import RecipeError, UsageError, suggest
@@ -127,6 +128,6 @@ def _trained(source: Source, found: Path, kind: str | None) -> Subject:
             "Give its recipe"
         )
     run.learner.restore(state, found)
-    place = {key: n for key, n in state["position"].items() if key != "threads"}
+    place = {key: n for key, n in state["position"].items() if key not in NAMES}
     run.position = Position(**place)
     return Subject(run, found.parent / "recipe.yaml", state["recipe"], True)
