@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from mtlkit.engine import Run
+from mtlkit.folder import new_folder
 from mtlkit.records import Position
 from mtlkit.structures import Batch
+
+
+@contextlib.contextmanager
+def fresh_folder(out: Path, name: str) -> Iterator[Path]:
+    """Make a folder out/name/time before time is spent, and remove it if nothing comes of it.
+
+    Args:
+        out: where runs live.
+        name: of the folder above it.
+    """
+    folder = new_folder(out, name)
+    try:
+        yield folder
+    except BaseException:
+        for empty in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # it holds something by now
+                empty.rmdir()
+        raise
 
 
 def prolong(run: Run, steps: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 from mtlkit.actions import Source, results, talk
 from mtlkit.document import parse_document
 from mtlkit.errors import UsageError
-from mtlkit.folder import describe, new_folder, write_recipe
+from mtlkit.folder import describe, write_recipe
 from mtlkit.recipe import recipe_of
 
 from .._progress import stoppable, tracked
+from .._steps import fresh_folder
 from .chart import Chart, title
 from .choice import Choice
 from .picture import draw_graph
@@ -44,7 +44,7 @@ def visit(source: Source, wish: Wish, out: Path) -> None:
     if subject.is_trained and wish.warm_up is None:
         wish = replace(wish, warm_up=0)
     study = Study(subject.run, wish)
-    with _folder(subject, out) as folder:
+    with fresh_folder(out, f"{subject.run.recipe.name}-affinity") as folder:
         _measure(study)
         print_report(study.chart)
         _keep(subject, study.chart, folder)
@@ -59,19 +59,6 @@ def _measure(study: Study) -> None:
                 pass
         for _ in tracked(study.probes(), "probes", study.tries):
             pass
-
-
-@contextlib.contextmanager
-def _folder(subject: Subject, out: Path) -> Iterator[Path]:
-    """Make the folder before time is spent, and remove it if nothing came of it."""
-    folder = new_folder(out, f"{subject.run.recipe.name}-affinity")
-    try:
-        yield folder
-    except BaseException:
-        for empty in (folder, folder.parent):
-            with contextlib.suppress(OSError):  # it holds something by now
-                empty.rmdir()
-        raise
 
 
 def _keep(subject: Subject, chart: Chart, folder: Path) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from mtlkit.actions import results
 from mtlkit.check import check_batches
 from mtlkit.engine import Run
 from mtlkit.files import beside
-from mtlkit.folder import describe, new_folder, write_recipe
+from mtlkit.folder import describe, write_recipe
 from mtlkit.recipe import Recipe
 
 from .._progress import stoppable, tracked
-from .._steps import prolong
+from .._steps import fresh_folder, prolong
 from .report import print_report, say
 from .study import Study, Wish
 
@@ -40,7 +38,7 @@ def visit(recipe: Recipe, wish: Wish, out: Path) -> None:
     check_batches(recipe, run.loader("train")[1])
     study = Study(run, wish)
     prolong(run, study.total)
-    with _folder(recipe, out) as folder:
+    with fresh_folder(out, f"{recipe.name}-profile") as folder:
         authors = recipe.loaded.blaming_authors("training fails")
         with stoppable("stopped before the last step; nothing was written"), authors:
             for _ in tracked(study.steps(), "steps", study.total):
@@ -49,19 +47,6 @@ def visit(recipe: Recipe, wish: Wish, out: Path) -> None:
     print_report(study.chart(), run)
     say("")
     results.print(f"timeline     {folder / TRACE}", soft_wrap=True, markup=False, highlight=False)
-
-
-@contextlib.contextmanager
-def _folder(recipe: Recipe, out: Path) -> Iterator[Path]:
-    """Make the folder before time is spent, and remove it if nothing came of it."""
-    folder = new_folder(out, f"{recipe.name}-profile")
-    try:
-        yield folder
-    except BaseException:
-        for empty in (folder, folder.parent):
-            with contextlib.suppress(OSError):  # it holds something by now
-                empty.rmdir()
-        raise
 
 
 def _keep(study: Study, folder: Path) -> None:
