@@ -75,6 +75,7 @@ SetOption = Annotated[
 ]
 PluginOption = Annotated[list[Path], typer.Option("--plugin", help="a plugin file to load too")]
 BlockOption = Annotated[list[str], typer.Option("--no-plugin", help="a plugin to leave out")]
+OutOption = Annotated[Path, typer.Option("--out", help="where run folders are made")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:1")]
 
 
@@ -96,7 +97,7 @@ def run(
     device: DeviceOption = None,
     plugin: PluginOption = [],
     no_plugin: BlockOption = [],
-    out: Annotated[Path, typer.Option(help="where run folders are made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="run folder to go on with")] = None,
 ) -> None:
     """Train a recipe, show its metrics and draw its predictions."""

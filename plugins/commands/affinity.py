@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtlkit.cli import BlockOption, DeviceOption, PluginOption, SetOption
+from mtlkit.cli import BlockOption, DeviceOption, OutOption, PluginOption, SetOption
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -41,7 +41,7 @@ def affinity(
         Path | None,
         typer.Option(help="new recipe: the same text, the edges that do not help commented out"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="where run folders are made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     settings: SetOption = [],
     device: DeviceOption = None,
     plugin: PluginOption = [],

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mtlkit.cli import BlockOption, DeviceOption, PluginOption, RecipeArgument, SetOption
+from mtlkit.cli import (
+    BlockOption,
+    DeviceOption,
+    OutOption,
+    PluginOption,
+    RecipeArgument,
+    SetOption,
+)
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -17,7 +24,7 @@ def profile(
     recipe: RecipeArgument,
     steps: Annotated[int, typer.Option(min=1, help="training steps to look at")] = 10,
     warmup: Annotated[int, typer.Option(min=1, help="training steps before them")] = 5,
-    out: Annotated[Path, typer.Option(help="where run folders are made")] = Path("runs"),
+    out: OutOption = Path("runs"),
     settings: SetOption = [],
     device: DeviceOption = None,
     plugin: PluginOption = [],
