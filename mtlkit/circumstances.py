@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtlkit.device import set_threads, usable_cores
-from mtlkit.host_memory import keep_freed_memory
 from mtlkit.ranks import Ranks
 
 NAMES = ("threads", "ranks")
@@ -33,7 +32,7 @@ class Circumstances:
 
 
 def settle(wanted: int | None, saved: Mapping[str, int]) -> Circumstances:
-    """Set the CPU threads and how memory is kept, and return the threads with the ranks.
+    """Set the CPU threads, and return them with the ranks.
 
     A resumed run has the threads of its checkpoint. With other ranks it is another run in its last
     bits anyway, and its threads are those of a new one: with several ranks on a machine, each has
@@ -43,7 +42,6 @@ def settle(wanted: int | None, saved: Mapping[str, int]) -> Circumstances:
         wanted: threads of the recipe; None: none are named.
         saved: position of the checkpoint; empty for a new run.
     """
-    keep_freed_memory()
     ranks = Ranks.here()
     before = saved.get("ranks", 1)
     is_alike = ranks.count == before
@@ -51,7 +49,9 @@ def settle(wanted: int | None, saved: Mapping[str, int]) -> Circumstances:
     threads = set_threads(wanted or (saved.get("threads") if is_alike else None) or own)
     notes = []
     if saved and not is_alike:
-        notes.append(f"{ranks.count} ranks, {before} before: random draws and last bits differ")
+        times = f"a step has {ranks.count / before:g} times the batches that it had"
+        what = f"{ranks.count} ranks, {before} before: {times}"
+        notes.append(f"{what}; random draws and last bits differ")
     if threads != saved.get("threads", threads):
         notes.append(f"{threads} CPU threads, {saved['threads']} before: last bits differ")
     return Circumstances(ranks, threads, notes)

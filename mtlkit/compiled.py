@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -18,13 +18,8 @@ CONTAINERS = (nn.ModuleDict, nn.ModuleList, Decoder)
 """Modules whose parts are called, and not they themselves."""
 
 
-Around = Callable[[], contextlib.AbstractContextManager[None]]
-
-
-def arrange(model: MultiTaskModel, train: Train) -> Around:
-    """Let a model compute as the recipe asks, and return what makes the context of its passes.
-
-    Weights keep their names.
+def arrange(model: MultiTaskModel, train: Train) -> None:
+    """Let a model compute as the recipe asks; weights keep their names.
 
     Args:
         model: on its device.
@@ -32,10 +27,8 @@ def arrange(model: MultiTaskModel, train: Train) -> Around:
     """
     if train.memory == "checkpoint":
         model.recompute()
-    if not train.compile:
-        return contextlib.nullcontext
-    compile_parts(model)
-    return compiling
+    if train.compile:
+        compile_parts(model)
 
 
 def compile_parts(model: MultiTaskModel) -> None:
@@ -43,7 +36,7 @@ def compile_parts(model: MultiTaskModel) -> None:
 
     Encoder, decoders and transfer networks are compiled each alone: in one graph a task's loss
     would pass back through all of them, give zeros where it reaches nothing, and every draw of
-    edges would be another graph. Whatever fails does so at the first step, within `compiling`.
+    edges would be another graph. What fails does so in the model's first forward pass.
 
     Args:
         model: on its device.
@@ -55,6 +48,7 @@ def compile_parts(model: MultiTaskModel) -> None:
     autograd.donated_buffer = False  # several passes may go back through one graph
     for part in parts:
         part.compile(dynamic=False)
+    model.around = compiling
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -63,9 +63,8 @@ def place(device: str, precision: str) -> Placement:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = torch.device(device)
-    if chosen.type == "cuda" and ranks.count > 1:
-        chosen = _own_cuda(chosen)
     if chosen.type == "cuda":
+        chosen = _own_cuda(chosen, ranks)
         _need_cuda(chosen)
         torch.cuda.set_device(chosen)
     if precision == "auto":
@@ -81,11 +80,12 @@ def place(device: str, precision: str) -> Placement:
     return Placement(chosen, precision)
 
 
-def _own_cuda(device: torch.device) -> torch.device:
-    """Return the device of this rank."""
-    if device.index is not None:
+def _own_cuda(device: torch.device, ranks: Ranks) -> torch.device:
+    """Return the device of this rank, with its number."""
+    if device.index is not None and ranks.count > 1:
         raise UsageError(f"train.device: {device}: is one device for all ranks. Write cuda")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    mine = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    return torch.device("cuda", mine)
 
 
 def distributed_backend() -> str:

@@ -68,7 +68,8 @@ class EdgeNorm(nn.Module):
         values = torch.stack([torch.stack([part[name] for name in names]) for part in parts])
         for row, weight in zip(values, weights, strict=False):
             row *= weight
-        at = torch.tensor([places[name] for name in names], device=self.means.device)
+        at = torch.tensor([places[name] for name in names])
+        at = at.to(self.means.device, non_blocking=True)
         now, before = ranks.mean_(values.mean(0)).to(self.means), self.means[at]
         moved = torch.where(before.isfinite(), DECAY * before + (1 - DECAY) * now, now)
         self.means[at] = torch.where(now.isfinite(), moved, before)

@@ -261,8 +261,8 @@ class Run:
 
     def _end_epoch(self) -> dict[str, float]:
         """Validate, tell the trackers, and save at the beginning of the next epoch."""
-        train = self.learner.read_epoch()
-        validation = self.evaluate("val")
+        train, found = self.learner.read_epoch(), self.evaluate("val")
+        validation = self.ranks.from_first(lambda: found)  # or last bits could part the ranks' ways
         if not math.isfinite(validation.get("loss/total", 0.0)):
             epoch = self.position.epoch
             raise DivergedError(f"loss/total is not finite in the validation of epoch {epoch}")

@@ -45,7 +45,7 @@ def prepared(folder: Path | None, out: Path, recipe: Recipe, device: str, thread
     """
     if folder is None:
         folder = named_folder(out, recipe.name)
-        if folder is None:
+        if folder is None or (folder / "last.pt").is_file():  # another run's of this job
             folder = new_folder(out, recipe.name)
         else:
             with _told(folder):

@@ -20,6 +20,7 @@ from mtlkit.errors import CheckpointError, DivergedError
 from mtlkit.evaluation import loss_names, loss_values
 from mtlkit.generators import generators, restore_generators
 from mtlkit.gradients import Conditions, Reach, Report, build_backward, number_names
+from mtlkit.host_memory import keep_freed_memory
 from mtlkit.initial import initial_objective
 from mtlkit.monitor import Monitor, check_weights
 from mtlkit.mover import Mover
@@ -49,19 +50,15 @@ class Learner:
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        reaches: Sequence[Reach],
-        placement: Placement,
-        *,
-        is_fresh: bool,
+        self, recipe: Recipe, reaches: Sequence[Reach], placement: Placement, *, is_fresh: bool
     ) -> None:
         self.recipe, self.placement, self.reaches = recipe, placement, reaches
         objective, self.not_loaded = initial_objective(recipe, is_fresh=is_fresh)
         to_device(objective, placement)
         if recipe.train.sync_batchnorm:
             synced(objective, placement.device, Ranks.here())
-        self.around = arrange(objective.model, recipe.train)
+        arrange(objective.model, recipe.train)
+        keep_freed_memory(placement.device)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks)
         at_gradients = isinstance(self.balancer, GradientBalancer)  # their state is on the CPU
@@ -143,6 +140,7 @@ class Learner:
             losses = losses.detached()  # or graphs would outlive the next forward pass
         with self.watch("backward"):
             report = self.backward.finish()
+            self.parallel.finish()
         if drawn is not None:
             self.model.forget_others(drawn)
         self.ranks.mean_statistics_(self.objective)
@@ -251,7 +249,7 @@ class Learner:
         return [move(batch, self.placement.device) for batch in counted]
 
     def _losses(self, batch: Batch, drawn: Draw, is_last: bool) -> Losses:
-        with self.watch("forward"), autocast(self.placement), self.around():
+        with self.watch("forward"), autocast(self.placement):
             return self.parallel(batch, drawn, is_last)
 
     def _count(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtlkit.contracts import Edge, Task
 from mtlkit.graph import network_name, walked
 from mtlkit.nn import Decoder, frozen, seeded
-from mtlkit.recompute import recomputed
+from mtlkit.recompute import Around, recomputed
 from mtlkit.structures import EdgeKey, Output
 
 Way = tuple[tuple[str, ...], str, bool]
@@ -34,6 +34,7 @@ class MultiTaskModel(nn.Module):
         self.tasks = dict(tasks)
         self.edge_list = list(edges)
         self.recomputes = False
+        self.around: Around = contextlib.nullcontext
         self.architecture = architecture
         self.edges = nn.ModuleDict()
         for edge in edges:
@@ -49,12 +50,11 @@ class MultiTaskModel(nn.Module):
             image: (N,3,H,W), RGB in [0,1].
             edges: those to run; None: all.
         """
-        output: Output = self.architecture(image)
         chosen = self.edge_list if edges is None else edges
         ways: dict[Way, Tensor] = {}
-        transfers = {
-            edge.key: self._transfer(edge, edge.hops, output.predictions, ways) for edge in chosen
-        }
+        with self.around():
+            output: Output = self.architecture(image)
+            transfers = {e.key: self._transfer(e, e.hops, output.predictions, ways) for e in chosen}
         return replace(output, transfers=transfers)
 
     def recompute(self) -> None:

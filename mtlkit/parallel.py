@@ -37,7 +37,7 @@ class Parallel:
     """
 
     def __init__(self, objective: Objective, backward: Backward, ranks: Ranks) -> None:
-        self.objective = objective
+        self.objective, self.backward, self.ranks = objective, backward, ranks
         self.reduced: DistributedDataParallel | None = None
         ranks.begin_alike(objective)
         learns = any(parameter.requires_grad for parameter in objective.parameters())
@@ -66,6 +66,17 @@ class Parallel:
         losses, module.losses = module.losses, None
         tasks = {name: passed.get(f"task/{name}", loss) for name, loss in losses.tasks.items()}
         return replace(losses, tasks=tasks, own=passed.get("own"))
+
+    def finish(self) -> None:
+        """Reduce the step's gradients where DDP did not: no task of the last batch was finite.
+
+        What is left out is decided by means over the ranks, so it is the same on all of them.
+        """
+        if self.reduced is None or not isinstance(self.backward, LossLevel):
+            return
+        if not self.backward.has_passed:
+            learned = [p for p in self.objective.parameters() if p.grad is not None]
+            self.ranks.mean_gradients_(learned)
 
 
 def weighed(losses: Losses, weight: float) -> Losses:

@@ -140,6 +140,7 @@ class LossLevel(Backward):
         self.total: Tensor | None = None
         self.weighed: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self.left_out = dict[str, None]()
+        self.has_passed = False  # with the last batch
 
     def add(self, losses: Losses) -> None:
         """Back-propagate the losses of one batch.
@@ -154,6 +155,7 @@ class LossLevel(Backward):
         if losses.own is not None:
             roots, starts = [*roots, losses.own], [*starts, self.start_of(losses.own)]
         pairs = [(x, y) for x, y in zip(roots, starts, strict=True) if x.requires_grad]
+        self.has_passed = bool(pairs)
         if pairs:
             torch.autograd.backward([x for x, _ in pairs], [y for _, y in pairs])
 

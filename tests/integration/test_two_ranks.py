@@ -56,6 +56,16 @@ def test_two_ranks_take_the_step_that_one_takes_with_two_batches(ranks, model, m
         assert torch.equal(value, second[f"{model} {method}"][name]), name
 
 
+def test_ranks_stay_alike_where_the_last_batch_of_a_step_is_left_out(ranks):
+    recipe, (first, second) = ranks
+    expected = two_ranks.after_a_spoilt_batch(recipe, [0, 1])
+    fresh = dict(two_ranks.learner_of(recipe, "spoilt", "uncertainty").model.named_parameters())
+    assert any(not torch.equal(value, fresh[name]) for name, value in expected.items())
+    for name, value in expected.items():
+        assert torch.equal(first["spoilt"][name], second["spoilt"][name]), name
+        torch.testing.assert_close(first["spoilt"][name], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
 def test_gradients_of_own_losses_are_averaged_over_ranks(ranks):
     recipe, (first, second) = ranks
     expected = two_ranks.gradients_with_own_loss(recipe, two_ranks.parts_of(0))

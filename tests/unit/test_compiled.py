@@ -79,8 +79,9 @@ def test_what_cannot_be_compiled_is_told_in_a_sentence(
     compiler.backend = fails
     run = mtlkit.Run(load(tiny, train__compile=True), out=tmp_path / "runs")
     (batch,) = itertools.islice(run.loader("train")[0], 1)
-    with pytest.raises(UsageError, match=r"train.compile: .*no compiler is found.*compile: false"):
-        run.step(batch)
+    for use in (lambda: run.step(batch), run.evaluate):
+        with pytest.raises(UsageError, match=r"train.compile: .*no compiler is found.*: false"):
+            use()
 
 
 @pytest.mark.skipif(

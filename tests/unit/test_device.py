@@ -168,6 +168,18 @@ def test_the_precision_that_is_asked_for_is_used(precision):
     assert layer(x).dtype == torch.float32
 
 
+def test_a_cuda_device_without_a_number_is_the_first(monkeypatch):
+    """Asked of torch by its number: it takes no other."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", taken.append, raising=False)
+    for asked, found in (("auto", 0), ("cuda", 0), ("cuda:1", 1)):
+        assert place(asked, "fp32").device == torch.device("cuda", found)
+    assert taken == [0, 0, 1]
+
+
 def test_tf32_is_refused_where_there_is_none():
     with pytest.raises(MissingError, match=r"tf32: cpu has none.*Write auto, or fp32"):
         place("cpu", "tf32")
