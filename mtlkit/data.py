@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import signal
 from collections import Counter
@@ -23,11 +22,9 @@ from mtlkit.order import BatchOrder, Deal
 from mtlkit.recipe import Recipe
 from mtlkit.samples import MOST_BAD, Failed, Samples, build_samples, too_many
 from mtlkit.shelf import PREFETCHED, Parcel, Shelf
+from mtlkit.signals import ignore_interrupts, signals_wait
 from mtlkit.structures import Batch, FieldSpec, Label
 from mtlkit.transforms import LabelKind
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-HAS_MASKS = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 
 class Loader(DataLoader[Batch]):
@@ -40,7 +37,7 @@ class Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         some, lost = False, list[str]()
-        with _signals_wait():
+        with signals_wait():
             iterator = super().__iter__()
         for found in iterator:
             batch = self._checked(found)
@@ -157,22 +154,6 @@ def _leave_signals() -> _LeaveSignalsToTheRun:
     return _LeaveSignalsToTheRun()
 
 
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Keep signals back that stop a run, here and in the workers that are started inside.
-
-    A worker inherits that, and lets them through once it knows what to do with them.
-    """
-    if not HAS_MASKS:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _LeaveSignalsToTheRun:
     """A worker's signals: only the run decides when to stop.
 
@@ -188,10 +169,8 @@ class _LeaveSignalsToTheRun:
         atexit.register(self.is_leaving.fill_, 1)
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._heed_if_leaving)
-        if HAS_MASKS:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        ignore_interrupts()
 
     def _heed_if_leaving(self, number: int, frame: FrameType | None) -> None:
         if bool(self.is_leaving):

@@ -65,7 +65,7 @@ def place(device: str, precision: str) -> Placement:
     chosen = torch.device(device)
     if chosen.type == "cuda":
         chosen = _own_cuda(chosen, ranks)
-        _need_cuda(chosen)
+        _need_cuda(chosen, device)
         torch.cuda.set_device(chosen)
     if precision == "auto":
         precision = "bf16" if _has_native_bf16(chosen) else "fp32"
@@ -102,12 +102,12 @@ def has_synced_norms(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _need_cuda(device: torch.device) -> None:
+def _need_cuda(device: torch.device, asked: str) -> None:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found <= (device.index or 0):
         raise MissingError(
-            f"train.device: {device}: torch {torch.__version__} sees {found} CUDA devices here. "
-            "Use --device cpu, or install a driver and a CUDA build of torch"
+            f"train.device: {asked}: torch {torch.__version__} sees {found} CUDA devices here, no "
+            f"{device}. Use --device cpu, or install a driver and a CUDA build of torch"
         )
 
 

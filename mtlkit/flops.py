@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -159,17 +160,19 @@ def _pass(roots: Sequence[Tensor], retain_graph: bool = False) -> None:
 def _expected_share(sampler: EdgeSampler, model: MultiTaskModel, size: tuple[int, int]) -> float:
     """Return the share of the networks' FLOPs that a step of drawn edges runs, in the mean.
 
-    What an edge and a path of one draw have in common is counted twice, up to once a step.
+    A network runs once for each way that ends in it: a path's last one reads what comes along the
+    path, not the prediction. Ways that edges of one draw have in common count up to once.
     """
-    edges = {edge.key: edge for edge in model.edge_list}
-    runs = dict.fromkeys(model.edges, 0.0)
-    for key, share in zip(sampler.keys, sampler.probabilities, strict=True):
-        for name in walked(edges[key]):
-            runs[name] = min(1.0, runs[name] + float(share))
-    prefix, every = type(model).__name__, counted(model, size)
+    drawn = dict(zip(sampler.keys, map(float, sampler.probabilities), strict=True))
+    chances: dict[str, dict[tuple[tuple[str, ...], bool], float]] = {n: {} for n in model.edges}
+    for edge in model.edge_list:
+        for end, name in enumerate(walked(edge), 2):
+            ways, way = chances[name], (edge.hops[:end], edge.detach_input)
+            ways[way] = min(1.0, ways.get(way, 0.0) + drawn.get(edge.key, 0.0))
+    prefix, every = type(model).__name__, counted(model.eval(), size)
     flops = {
         name: flops_of(every, f"{prefix}.edges.{name}", network)
         for name, network in model.edges.items()
     }
     total = sum(flops.values())
-    return sum(runs[name] * flops[name] for name in flops) / total if total else 0.0
+    return sum(fmean(chances[n].values()) * flops[n] for n in flops) / total if total else 0.0

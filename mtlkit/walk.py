@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mtlkit.device import usable_cores
 from mtlkit.errors import MissingError
 from mtlkit.samples import Failed
+from mtlkit.signals import ignore_interrupts, signals_wait
 
 T = TypeVar("T")
 
@@ -37,10 +37,12 @@ def walked(visits: TorchDataset[T | Failed], workers: int | None = None) -> Iter
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=count if count > 1 else 0,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=ignore_interrupts if count > 1 else None,
         generator=torch.Generator(),  # its own, or an iterator would move the global one
     )
-    return _checked(iter(loader))
+    with signals_wait():
+        found = iter(loader)
+    return _checked(found)
 
 
 def spread(size: int, count: int) -> list[int]:
@@ -71,8 +73,3 @@ def _checked(found: Iterator[T | Failed]) -> Iterator[T]:
 
 def _unchanged(found: T) -> T:
     return found
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -131,18 +130,16 @@ def _written(jobs: list[Job], workers: int) -> Iterator[None]:
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
 
+    from mtlkit.signals import ignore_interrupts, signals_wait
+
     # Spawned, not forked: the progress bar's thread must not be copied half-way.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts) as pool:
-        futures = [pool.submit(job.write) for job in jobs]
+    with ProcessPoolExecutor(workers, get_context("spawn"), ignore_interrupts) as pool:
         try:
+            with signals_wait():  # the first job starts the processes
+                futures = [pool.submit(job.write) for job in jobs]
             for future in as_completed(futures):
                 future.result()
                 yield
         except BaseException:  # an interrupt too: the scenes that wait are not rendered
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

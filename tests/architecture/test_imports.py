@@ -20,7 +20,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS = [  # a module imports only from its own layer or the ones before it
     {"errors"},
     {"structures", "records", "fingerprint", "files"},
-    {"recompute", "host_memory"},
+    {"recompute", "host_memory", "signals"},
     {
         "nn",
         "device",

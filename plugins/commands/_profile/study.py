@@ -48,7 +48,7 @@ class Study:
         self.ranges = Ranges(run.model, self.parts)
         self.watch = run.learner.watch
         self.watch.beside = self.ranges.within
-        self.batches = self.watch.over("data", groups(run))
+        self.batches = self.watch.over("data", map(run.learner.ready, groups(run)))
         self.seconds = 0.0
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it talks into the progress bar
         every: set[ProfilerActivity] = supported_activities()  # type: ignore[no-untyped-call]
@@ -58,7 +58,7 @@ class Study:
     @property
     def total(self) -> int:
         """Steps that `steps` takes."""
-        return self.wish.warmup + self.wish.steps + 1
+        return self.wish.warmup + 2 * self.wish.steps
 
     def steps(self) -> Iterator[None]:
         """Take all steps, yielding after each."""
@@ -68,14 +68,17 @@ class Study:
         self.memory = peak_memory(self.device)  # the profiler's own comes on top later
         self.watch.read()
         self.watch.pause()
+        began = self.run.position.step
         with self.profiler:
             for _ in range(self.wish.steps):
                 self.images += self._step()
                 yield
             self.seconds = sum(self.watch.read().values())
+        self.run.position.step = began  # the same edges are drawn once more
         with Flops(self.ranges) as self.flops:
-            self._step()
-        yield
+            for _ in range(self.wish.steps):
+                self._step()
+                yield
 
     def chart(self) -> Chart:
         """Return what was measured."""
@@ -84,7 +87,8 @@ class Study:
         found = times_of(events or (), self.ranges, on_host=self.on_host)
         times = {place: seconds / count for place, seconds in found.items()}
         of_step = self.seconds / count
-        rows = rows_of(self.parts, times, self.flops.found, of_step, on_host=self.on_host)
+        flops = {label: found / count for label, found in self.flops.found.items()}
+        rows = rows_of(self.parts, times, flops, of_step, on_host=self.on_host)
         peak = matrix_peak(self.run.placement)
         return Chart(rows, count, self.images / count, of_step, peak, self.memory)
 

@@ -16,6 +16,7 @@ MOST = 3
 WAIT, EDGES, HEADS, TRUNK, SMALL = 0.15, 0.3, 0.4, 0.4, 0.1  # shares of a step worth a sentence
 WITH_ARTICLE = ("encoder", "decoder", "forward", "backward", "weighting", "optimizer")
 LOW_USE = 0.3  # of the matrix peak
+SELDOM = 10  # steps between two solutions of a balancer
 LEAST = 0.005  # share that is written as a number
 
 
@@ -98,10 +99,12 @@ def _networks(chart: Chart, run: Run) -> Iterator[tuple[float, str]]:
 
 def _around(chart: Chart, run: Run) -> Iterator[tuple[float, str]]:
     weighting, optimizer = chart.share("weighting"), chart.share("optimizer")
-    if weighting >= SMALL and isinstance(run.recipe.weighting, GradientWeighting):
+    method = run.recipe.weighting
+    if weighting >= SMALL and isinstance(method, GradientWeighting) and method.every < SELDOM:
         yield (
             weighting,
-            f"{percent(weighting)} is weighting: weighting.every: 10 solves in every tenth step",
+            f"{percent(weighting)} is weighting: weighting.every: {SELDOM} solves in every "
+            f"{SELDOM}th step",
         )
     if optimizer >= SMALL:
         yield (
@@ -117,7 +120,7 @@ def _arithmetic(chart: Chart, run: Run) -> Iterator[tuple[float, str]]:
     best = place(str(run.placement.device), "auto").precision
     if now == "fp32" and best != now:
         yield busy, f"The run computes in {now}: train.precision: {best} is faster on this device"
-    elif chart.mfu < LOW_USE and not run.recipe.train.compile:
+    elif chart.mfu < LOW_USE:
         yield (
             busy * (1 - chart.mfu),
             f"The step comes to {percent(chart.mfu)} of the matrix peak: larger batches help small "
