@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -139,3 +144,37 @@ def test_a_verdict_tells_the_median_its_spread_and_by_how_much_it_misses(load) -
     assert script.at_most("a / b", ratios, 0.2).endswith("≤ 0.20: misses by 50%")
     assert script.at_least("a / b", ratios, 0.3).endswith("≥ 0.30: meets")
     assert script.at_least("a / b", ratios, 0.6).endswith("≥ 0.60: misses by 50%")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="follows processes in /proc")
+def test_a_long_run_keeps_no_file_open_and_leaves_nothing_behind(load) -> None:
+    script = load("long_run")
+    samples: list[Any] = []
+    ended = script.train(100, samples)
+    assert ended.code == 0 and not ended.is_any, ended.line
+    assert samples[-1].step == 100
+    files = [sample.files for sample in samples if 10 < sample.step < 100]
+    assert median(files[-10:]) <= median(files[:10])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="follows processes in /proc")
+def test_a_run_that_gets_ctrl_c_leaves_nothing_behind(load) -> None:
+    ended = load("long_run").train(2000, [], stop_at=20)
+    assert ended.code == 130 and not ended.is_any, ended.line
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="follows processes in /proc")
+def test_what_a_run_leaves_behind_is_found(load, tmp_path) -> None:
+    script = load("long_run")
+    (tmp_path / "left.txt").touch()
+    (tmp_path / "torchinductor_somebody").mkdir()
+    before = script.shared_names()
+    code = "import subprocess; subprocess.Popen(['sleep', '30'])"
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as process:
+        process.wait()
+        found = script.remains(process, before, tmp_path)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert (found.code, found.processes, found.temporary) == (0, ["sleep"], ["left.txt"])
+    assert "1 processes sleep" in found.line and "1 temporary files left.txt" in found.line

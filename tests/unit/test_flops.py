@@ -39,18 +39,24 @@ def test_the_flops_of_a_step_are_those_that_a_real_step_runs(tiny, settings, ste
     assert found == pytest.approx(counted_in_real_steps(run, steps), rel=products)
 
 
-def test_where_edges_are_drawn_the_flops_are_the_expected_ones(tiny):
-    settings = {"train.edges_per_step": "1", "edges.0.weight": "0.03"}
-    run = a_run(tiny, settings)
+EDGE = "{from: %s, to: %s, type: xtc, weight: %s, widths: [4, 8]}"
+PAIR = (EDGE % ("segmentation", "depth", 0.03), EDGE % ("depth", "segmentation", 0.01))
+ROUND = "{path: [depth, segmentation, depth], type: xtc, weight: 0.02}"
+"""A cycle, whose first network the edge beside it runs, too."""
+
+
+@pytest.mark.parametrize("edges", [PAIR, (*PAIR, ROUND)], ids=["edges", "edges and a path"])
+def test_where_edges_are_drawn_the_flops_are_the_expected_ones(tiny, edges):
+    run = a_run(tiny, {"train.edges_per_step": "1", "edges": f"[{', '.join(edges)}]"})
     found = step_flops(run.recipe, run.reach, 0)
     sampler = run.learner.sampler
-    assert list(sampler.probabilities) == pytest.approx([0.75, 0.25])
     by_edge = dict[tuple[str, ...], float]()
-    while len(by_edge) < 2:
+    while len(by_edge) < len(sampler.keys):
         (drawn,) = sampler.draw(run.position.step + 1)
         by_edge[drawn] = counted_in_real_steps(run, 1)
-    first, second = (by_edge[key] for key in sampler.keys)
-    assert found == pytest.approx(0.75 * first + 0.25 * second, rel=0.01)
+    expected = zip(sampler.keys, sampler.probabilities, strict=True)
+    assert found == pytest.approx(sum(by_edge[key] * share for key, share in expected), rel=0.01)
+    assert len(set(map(float, sampler.probabilities))) > 1
 
 
 def test_what_does_not_learn_in_a_phase_needs_no_flops(tiny):

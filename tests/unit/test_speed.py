@@ -25,11 +25,13 @@ def test_speed_shares_and_mfu_are_those_of_the_time_and_images_since_the_last_li
     run, hand = mtlkit.Run(recipe), Hand()
     run.learner.watch.clock = HostClock(hand)
     needed, peak = step_flops(recipe, run.reach, 0), matrix_peak(run.placement)
+    run.speed.read_line()
     for seconds, images in ((4.0, 8), (40.0, 16)):
+        hand.now += 0.0625 * seconds  # what comes after a line: trackers, checkpoints
         for phase, share in (("data", 0.125), ("forward", 0.25), ("backward", 0.5)):
             with run.learner.watch(phase):
                 hand.now += share * seconds
-        hand.now += 0.125 * seconds
+        hand.now += 0.0625 * seconds
         run.speed.count(images)
         line = run.speed.read_line()
         assert line["images_per_second"] == images / seconds

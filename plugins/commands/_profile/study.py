@@ -16,7 +16,7 @@ from .chart import Chart, rows_of
 from .cost import Flops, peak_memory
 from .parts import parts_of
 from .ranges import Ranges
-from .timeline import times_of
+from .timeline import Place, times_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Study:
         self.watch = run.learner.watch
         self.watch.beside = self.ranges.within
         self.batches = self.watch.over("data", map(run.learner.ready, groups(run)))
-        self.seconds = 0.0
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it talks into the progress bar
         every: set[ProfilerActivity] = supported_activities()  # type: ignore[no-untyped-call]
         activities = {ProfilerActivity.CPU} if self.on_host else every
@@ -73,7 +72,7 @@ class Study:
             for _ in range(self.wish.steps):
                 self.images += self._step()
                 yield
-            self.seconds = sum(self.watch.read().values())
+            self.phases = self.watch.read()
         self.run.position.step = began  # the same edges are drawn once more
         with Flops(self.ranges) as self.flops:
             for _ in range(self.wish.steps):
@@ -86,7 +85,9 @@ class Study:
         events = self.profiler.events()  # type: ignore[no-untyped-call]
         found = times_of(events or (), self.ranges, on_host=self.on_host)
         times = {place: seconds / count for place, seconds in found.items()}
-        of_step = self.seconds / count
+        if not self.on_host:  # no kernel runs while the device waits for a batch
+            times[Place("data", False)] = self.phases["data"] / count
+        of_step = sum(self.phases.values()) / count
         flops = {label: found / count for label, found in self.flops.found.items()}
         rows = rows_of(self.parts, times, flops, of_step, on_host=self.on_host)
         peak = matrix_peak(self.run.placement)
