@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -30,8 +31,7 @@ def ahead(
     if not pins_memory(device):
         yield from map(ready, items)
         return
-    module = torch.get_device_module(device)
-    copying = module.Stream(device)
+    module, copying = torch.get_device_module(device), _copying_stream(device)
     waiting: tuple[Sequence[Batch], torch.Event] | None = None
     for item in items:
         with module.stream(copying):
@@ -41,6 +41,13 @@ def ahead(
         waiting = started
     if waiting is not None:
         yield _arrived(*waiting, module.current_stream(device))
+
+
+@cache
+def _copying_stream(device: torch.device) -> torch.Stream:
+    """Return the one of a device: its allocator keeps memory for every stream that copied."""
+    stream: torch.Stream = torch.get_device_module(device).Stream(device)
+    return stream
 
 
 def _arrived(

@@ -68,8 +68,8 @@ def place(device: str, precision: str) -> Placement:
         _need_cuda(chosen, device)
         torch.cuda.set_device(chosen)
     if precision == "auto":
-        precision = "bf16" if _has_native_bf16(chosen) else "fp32"
-    if precision == "tf32" and not _has_tf32(chosen):
+        precision = "bf16" if has_native_bf16(chosen) else "fp32"
+    if precision == "tf32" and not _is_ampere(chosen):
         raise MissingError(
             f"train.precision: tf32: {chosen} has none; NVIDIA's GPUs have it from Ampere on. "
             "Write auto, or fp32"
@@ -111,28 +111,27 @@ def _need_cuda(device: torch.device, asked: str) -> None:
         )
 
 
-def _has_tf32(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
+    """Return whether a device has instructions for bf16, so that it beats fp32 there.
+
+    Args:
+        device: any.
+    """
+    if device.type != "cpu":
+        return _is_ampere(device)
+    onednn: Any = torch.backends.mkldnn  # torch has no types for it
+    return bool(onednn.is_available()) and _is_bf16_fast()
+
+
+def _is_ampere(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-def _has_native_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and _has_onednn() and _is_bf16_fast()
-
-
-def _has_onednn() -> bool:
-    backend: Any = torch.backends.mkldnn  # torch has no types for it
-    return bool(backend.is_available())
 
 
 def _is_bf16_fast() -> bool:
     """OneDNN also emulates bf16 on AVX512 without instructions for it, slower than fp32."""
     cpu: Any = torch.cpu
-    checks = [
-        getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ]
-    return any(check() for check in checks if check is not None)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(cpu, name)() for name in names if hasattr(cpu, name))
 
 
 def autocast(placement: Placement) -> contextlib.AbstractContextManager[Any]:

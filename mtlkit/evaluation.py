@@ -150,7 +150,7 @@ class Evaluation:
         """Return numbers by name; a metric for which nothing was valid is left out.
 
         Args:
-            batches: of the split, on any device.
+            batches: of the split, in the host's memory.
         """
         modules: tuple[nn.Module, ...] = (self.objective, self.balancer)
         training = [module.training for module in modules]

@@ -80,7 +80,7 @@ def begun_folder(out: Path, name: str) -> Path | None:
     if folder is None and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
         raise UsageError(
             "torchrun restarts a run without a name, so its folder cannot be found. Give torchrun "
-            "--rdzv-backend c10d and --rdzv-id, or mtlkit --resume"
+            "--standalone, or --rdzv-backend c10d and --rdzv-id; or give mtlkit --resume"
         )
     return folder if folder is not None and (folder / "last.pt").is_file() else None
 

@@ -61,8 +61,7 @@ class Learner:
         keep_freed_memory(placement.device)
         self.objective, self.model = objective, objective.model
         self.balancer = recipe.weighting.build_balancer(recipe.tasks)
-        at_gradients = isinstance(self.balancer, GradientBalancer)  # their state is on the CPU
-        if not at_gradients:
+        if not isinstance(self.balancer, GradientBalancer):  # the state of these is on the CPU
             self.balancer.to(placement.device)
         for parameter in self.balancer.parameters():  # one optimizer moves all that learns
             parameter.data = parameter.data.to(placement.device)
@@ -75,8 +74,8 @@ class Learner:
         self.sampler = build_sampler(recipe)
         names = [*loss_names(recipe), "loss/total"]
         self.monitor = Monitor(names, placement.device, self.skips, self.ranks)
-        where = torch.device("cpu") if at_gradients else placement.device
-        self.numbers = Monitor(number_names(list(recipe.tasks)), where, skips=True)
+        numbers = number_names(list(recipe.tasks))  # of a balancer on the CPU, too
+        self.numbers = Monitor(numbers, placement.device, skips=True)
         self.left_out = Counter[str]()  # steps of this epoch that a task was left out of
 
     @property

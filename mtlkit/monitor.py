@@ -27,7 +27,8 @@ class Monitor:
 
     Args:
         names: every value that may come, in the order in which a fault is looked for.
-        device: of the values.
+        device: that they are summed on: that of the values, or one that they are copied to without
+            being waited for, so not the host for values of an accelerator.
         skips: whether a value that is no number counts as absent, and is no fault.
         ranks: each counts values of its own, and all read means over all of them; None: all count
             the same.
@@ -56,12 +57,13 @@ class Monitor:
         """
         if not values:
             return
-        zero = torch.zeros_like(next(iter(values.values())))
+        first = next(iter(values.values()))
+        zero = torch.zeros_like(first, device=self.line.device)
         here = [
             values[name].to(zero, non_blocking=True) if name in values else zero
             for name in self.names
         ]
-        new = torch.stack(here).to(self.line, non_blocking=True)
+        new = torch.stack(here).to(self.line.dtype)
         pair = torch.stack((new, self._presence(tuple(name in values for name in self.names))))
         is_finite = new.isfinite()
         if self.skips:
@@ -131,7 +133,8 @@ class Monitor:
     def _presence(self, here: tuple[bool, ...]) -> Tensor:
         """Return 1 where a value came, else 0; copied to the device once for each pattern."""
         if here not in self._masks:
-            self._masks[here] = torch.tensor(here, dtype=self.line.dtype).to(self.line.device)
+            mask = torch.tensor(here, dtype=self.line.dtype)
+            self._masks[here] = mask.to(self.line.device, non_blocking=True)
         return self._masks[here]
 
     def _means(self, sums: Tensor) -> dict[str, float]:

@@ -64,8 +64,9 @@ def _statistics_unmoved(module: nn.Module) -> Iterator[None]:
     So batch norms are handed their statistics, and move them by nothing.
     """
     norms = [(norm, norm.momentum, norm.num_batches_tracked) for norm in _tracking(module)]
-    for norm, *_ in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, _, batches in norms:  # the count is copied: synced batch norms insist on one
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if batches is None else batches.clone()
     try:
         yield
     finally:

@@ -80,6 +80,20 @@ def test_running_statistics_move_once() -> None:
         assert torch.equal(network.state_dict()[name], value), name
 
 
+def test_synced_norms_may_be_computed_again() -> None:
+    torch.manual_seed(0)
+    norm = nn.SyncBatchNorm(2)  # with one rank it computes what a batch norm does
+    plain = nn.BatchNorm2d(2)
+    x, y = (torch.randn(3, 2, 4, 4).requires_grad_() for _ in range(2))
+    y.data.copy_(x.data)
+    out, wanted = recomputed(norm, x), plain(y)
+    torch.testing.assert_close(out, wanted)
+    out.square().mean().backward()
+    wanted.square().mean().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    torch.testing.assert_close(norm.state_dict(), plain.state_dict())
+
+
 def test_it_is_asked_for_in_the_recipe(tiny: Path, tmp_path: Path) -> None:
     settings = {"train.memory": "checkpoint", "train.epochs": 1}
     recipe = mtlkit.load_recipe(tiny, settings, blocked=["progress"])

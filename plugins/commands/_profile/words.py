@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtlkit.contracts import GradientWeighting
-from mtlkit.device import place
+from mtlkit.device import has_native_bf16
 from mtlkit.engine import Run
 from mtlkit.stopwatch import OTHER
 
@@ -116,10 +116,8 @@ def _around(chart: Chart, run: Run) -> Iterator[tuple[float, str]]:
 
 def _arithmetic(chart: Chart, run: Run) -> Iterator[tuple[float, str]]:
     busy = 1 - chart.share("data", WAITING, OTHER)
-    now = run.placement.precision
-    best = place(str(run.placement.device), "auto").precision
-    if now == "fp32" and best != now:
-        yield busy, f"The run computes in {now}: train.precision: {best} is faster on this device"
+    if run.placement.precision == "fp32" and has_native_bf16(run.placement.device):
+        yield busy, "The run computes in fp32: train.precision: bf16 is faster on this device"
     elif chart.mfu < LOW_USE:
         yield (
             busy * (1 - chart.mfu),
