@@ -30,12 +30,15 @@ class Gradients:
         losses: task losses, (T,), float64, on the CPU.
         gramian: inner products of the rows, (T,T), float64, on the CPU.
         rows: (T,D) on the device of the parameters; None unless the balancer makes directions.
+        learned: the balancer's own parameters, flat and one after another, float64, on the CPU:
+            they came with the rest, so that nothing waits for the device again; None: not read yet.
     """
 
     tasks: tuple[str, ...]
     losses: Tensor
     gramian: Tensor
     rows: Tensor | None = None
+    learned: Tensor | None = None
 
     @classmethod
     def of(cls, tasks: Sequence[str], losses: Tensor, rows: Tensor) -> Gradients:

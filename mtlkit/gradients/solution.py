@@ -92,7 +92,7 @@ def decide(balancer: GradientBalancer, seen: Seen) -> Solution:
         balancer: solves, if there is a Gram matrix; else its last weights hold.
         seen: of the step.
     """
-    losses, healthy, gram = _read(seen)
+    losses, healthy, gram, learned = _read(seen, balancer)
     if seen.scale is not None and bool((losses.isfinite() & ~healthy).any()):
         return Solution(dict.fromkeys(seen.tasks, TaskWeights(math.nan, math.nan)))
     (good,) = torch.where(losses.isfinite() & healthy)
@@ -106,7 +106,7 @@ def decide(balancer: GradientBalancer, seen: Seen) -> Solution:
         solved = Solution(numbers=_numbers(tasks, shared, losses))
     else:
         rows = None if seen.rows is None else _unscaled(seen, good)
-        gradients = Gradients(tasks, losses, gram[good][:, good], rows)
+        gradients = Gradients(tasks, losses, gram[good][:, good], rows, learned)
         shared, private = balancer.solve(gradients)
         numbers = _numbers(tasks, shared, losses) | _angles(gradients)
         solved = Solution(numbers=numbers, direction=_direction(balancer, gradients, shared, seen))
@@ -131,18 +131,24 @@ def _pair_name(one: str, other: str) -> str:
     return f"{WEIGHTING}cosine/{'_'.join(sorted((one, other)))}"
 
 
-def _read(seen: Seen) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return losses, whether gradients are finite and the Gram matrix, in float64 on the CPU."""
+def _read(seen: Seen, balancer: GradientBalancer) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Return losses, whether gradients are finite, the Gram matrix, and what the balancer learns.
+
+    All are in float64 on the CPU, and come there in one copy.
+    """
     count = len(seen.tasks)
     parts = [seen.losses.double(), seen.health.double()]
+    parts += [parameter.detach().double().flatten() for parameter in balancer.parameters()]
+    size = sum(map(len, parts))
     if seen.gramian is not None:
         scale = 1.0 if seen.scale is None else seen.scale.double()
         parts.append((seen.gramian / scale / scale).flatten())
-    losses, health, rest = torch.cat(parts).cpu().tensor_split([count, 2 * count])
+    ends = [count, 2 * count, size]
+    losses, health, learned, rest = torch.cat(parts).cpu().tensor_split(ends)
     if seen.gramian is None:
-        return losses, health.isfinite(), None
+        return losses, health.isfinite(), None, learned
     gram = rest.view(count, count)
-    return losses, health.isfinite() & gram.diagonal().isfinite(), gram
+    return losses, health.isfinite() & gram.diagonal().isfinite(), gram, learned
 
 
 def _unscaled(seen: Seen, good: Tensor) -> Tensor:

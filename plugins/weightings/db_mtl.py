@@ -130,7 +130,7 @@ class DBMTLBalancer(DirectionBalancer):
         index = self.index(gradients.tasks)
         self.steps[index] += 1
         news = 1 - self.beta / self.steps[index].double().sqrt()
-        rows.mul_(weights.to(rows)[:, None])
+        rows.mul_(weights.to(rows, non_blocking=True)[:, None])
         averages = [self.averages[number] for number in index.tolist()]
         for average, row, share in zip(averages, rows, news.tolist(), strict=True):
             average.lerp_(row, share)

@@ -85,11 +85,11 @@ class IMTLBalancer(GradientBalancer):
         Args:
             gradients: of the present tasks.
         """
-        scales = self._scales(gradients.tasks)
+        scales = self._scales(gradients)
         slopes = scales * gradients.losses - 1  # ∂/∂s of exp(s)·L − s
         found = dict(zip(gradients.tasks, slopes.unbind(), strict=True))
         for name, s in self.log_scale.items():
-            s.grad = found[name].clone().to(s.device) if name in found else None
+            s.grad = found[name].clone().to(s.device, non_blocking=True) if name in found else None
         return impartial(gradients.gramian * scales * scales[:, None]) * scales
 
     def private_weights(self, gradients: Gradients, weights: Tensor) -> Tensor:
@@ -99,19 +99,23 @@ class IMTLBalancer(GradientBalancer):
             gradients: of the present tasks.
             weights: what `weights` returned.
         """
-        return self._scales(gradients.tasks)
+        return self._scales(gradients)
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return Σ exp(s_t)·L_t − s_t over the tasks present; s counts as a constant in it.
+        """Return Σ exp(s_t)·L_t − s_t over the tasks present, of the s at the last solution.
 
         Args:
             losses: scalars by task.
         """
-        s = {name: self.log_scale[name].detach().to(loss) for name, loss in losses.items()}
-        return torch.stack([s[name].exp() * loss - s[name] for name, loss in losses.items()]).sum()
+        scales = self.last(tuple(losses)).private
+        pairs = zip(losses.values(), scales, strict=True)
+        return torch.stack([scale.to(x) * x - scale.log().to(x) for x, scale in pairs]).sum()
 
-    def _scales(self, tasks: Sequence[str]) -> Tensor:
-        return torch.stack([self.log_scale[name].detach() for name in tasks]).cpu().exp()
+    def _scales(self, gradients: Gradients) -> Tensor:
+        learned = gradients.learned
+        if learned is None:
+            learned = torch.stack([s.detach() for s in self.log_scale.values()]).cpu()
+        return learned[self.index(gradients.tasks)].exp()
 
 
 @hookimpl

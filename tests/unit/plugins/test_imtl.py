@@ -54,8 +54,9 @@ def test_the_gradient_of_s_is_that_of_the_scaled_losses():
     assert torch.allclose(found, s.grad)
 
 
-def test_the_total_is_the_sum_of_scaled_losses_and_penalties():
+def test_the_total_is_the_sum_of_scaled_losses_and_penalties_at_the_last_solution():
     balancer = with_scales()
+    balancer.solve(problem(4, 0))
     losses = {name: torch.tensor(2.0, requires_grad=True) for name in ("c", "a")}
     total = balancer.total(losses)
     total.backward()
