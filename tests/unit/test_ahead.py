@@ -47,3 +47,17 @@ def test_on_cuda_the_next_item_is_copied_before_this_one_is_used() -> None:
             busy = busy @ busy / busy.norm()
         seen.append(batch.image.mean())  # read behind it, while the next copy goes on
     assert [float(x) for x in seen] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.cuda
+@NEEDS_CUDA
+def test_on_cuda_a_batch_is_read_only_once_its_copy_is_there() -> None:
+    device = torch.device("cuda")
+    pinned = [batch_of(number).pin_memory() for number in range(1, 5)]  # pinning may itself wait
+
+    def late(batch: Batch) -> list[Batch]:
+        torch.cuda._sleep(10**8)  # cycles, some 50 ms, before the copy
+        return [move(batch, device)]
+
+    seen = [batch.image.mean() for (batch,) in ahead(pinned, late, device)]
+    assert [float(x) for x in seen] == [1, 2, 3, 4]

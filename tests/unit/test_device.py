@@ -198,6 +198,19 @@ def test_tf32_is_used_only_where_it_is_asked_for(precision, convolutions, produc
     place("cuda", "fp32")
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA: pytest -m cuda")
+def test_the_generator_of_a_cuda_device_goes_on_from_a_saved_state(tmp_path):
+    device = torch.device("cuda")
+    torch.rand(3, device=device)
+    torch.save(rng_state(), tmp_path / "state.pt")
+    expected = torch.rand(3, device=device)
+    seed_everything(4)
+    assert not torch.equal(torch.rand(3, device=device), expected)
+    restore_rng(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(torch.rand(3, device=device), expected)
+
+
 def test_devices_that_are_not_there_are_refused_with_what_to_do(monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(MissingError, match=r"cuda:1.*sees 0 CUDA devices here.*--device cpu"):
