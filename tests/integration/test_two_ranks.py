@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,30 @@ from fixtures.networks import assert_same
 from fixtures.tiny import TINY
 from torch import Tensor
 
+import mtlkit
+
 SCRIPT = Path(two_ranks.__file__)
 CASES = two_ranks.cases()
+PRECISIONS = [pytest.param("double", 1e-9, id="double"), pytest.param("single", 1e-4, id="single")]
+NOTHING = torch.zeros(())
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> tuple[Path, list[dict[str, dict[str, Tensor]]]]:
-    """Return the recipe, and what each of two processes learned."""
+    """Return the recipe, beside which is a trained best.pt, and what two processes learned."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "tiny_encoder.py").write_bytes((SCRIPT.parent / "tiny_encoder.py").read_bytes())
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY, encoding="utf-8")
+    short = {"train.epochs": 1, "train.pictures": 0}
+    run = mtlkit.Run(mtlkit.load_recipe(recipe, short, blocked=["progress"]), out=folder / "runs")
+    run.fit()
+    assert run.folder is not None
+    (run.folder / "best.pt").rename(recipe.with_name("best.pt"))
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *command, str(SCRIPT), str(recipe), str(folder)],
+        [sys.executable, *command, str(SCRIPT), str(recipe), str(folder / "best.pt"), str(folder)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -86,50 +96,68 @@ def test_two_ranks_in_half_precision_differ_by_rounding_alone(ranks, method):
             torch.testing.assert_close(there, value, rtol=1e-4, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("kind", "tolerance"), [("double", 1e-9), ("single", 1e-4)], ids=["double", "single"]
-)
+@pytest.mark.parametrize(("kind", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("method", two_ranks.HALF)
 def test_two_ranks_learn_in_twenty_steps_what_one_does(ranks, method, kind, tolerance):
     torch.set_default_dtype(two_ranks.TYPES[kind])
-    recipe, (first, _) = ranks
+    recipe, (first, second) = ranks
     learner = two_ranks.learner_of(recipe, "xtascnet", method, 2)
-    found, cancelled = first[f"{kind} {method}"], two_ranks.biases_before_norms(learner.model)
+    start, cancelled = two_ranks.learned_by(learner), two_ranks.biases_before_norms(learner.model)
     assert cancelled
-    for name, value in two_ranks.trained(learner, slice(0, 2), two_ranks.MANY).items():
-        if name not in cancelled:  # see above
-            assert_near(found[name], value, tolerance, name)
+    expected = two_ranks.trained(learner, slice(0, 2), two_ranks.MANY)
+    found = first[f"{kind} {method}"]
+    assert_near(found, expected, start, tolerance, cancelled)  # see above
+    assert_equal(second[f"{kind} {method}"], found)
 
 
-@pytest.mark.parametrize(
-    ("kind", "tolerance"), [("double", 1e-9), ("single", 1e-4)], ids=["double", "single"]
-)
+@pytest.mark.parametrize(("kind", "tolerance"), PRECISIONS)
 @pytest.mark.parametrize("method", two_ranks.HALF)
 def test_with_frozen_norms_two_ranks_learn_what_one_does_of_all_images(
     ranks, method, kind, tolerance
 ):
     torch.set_default_dtype(two_ranks.TYPES[kind])
-    recipe, (first, _) = ranks
+    recipe, (first, second) = ranks
     learner = two_ranks.with_frozen_norms(two_ranks.learner_of(recipe, "xtascnet", method))
-    whole = two_ranks.trained(learner, slice(0, 2), two_ranks.MANY, is_whole=True)
-    for name, value in whole.items():
-        assert_near(first[f"{kind} {method} frozen"][name], value, tolerance, name)
+    start = two_ranks.learned_by(learner)
+    expected = two_ranks.trained(learner, slice(0, 2), two_ranks.MANY, is_whole=True)
+    found = first[f"{kind} {method} frozen"]
+    assert_near(found, expected, start, tolerance)
+    assert_equal(second[f"{kind} {method} frozen"], found)
 
 
 @pytest.mark.parametrize("count", two_ranks.VALIDATED)
-def test_two_ranks_measure_what_one_does(ranks, count):
+def test_two_ranks_measure_of_a_checkpoint_what_one_does(ranks, count):
     torch.set_default_dtype(torch.float32)
     recipe, found = ranks
-    expected = two_ranks.measured(recipe, count)
+    expected = two_ranks.measured(recipe, count, recipe.with_name("best.pt"))
     first, second = (rank[f"measured {count}"] for rank in found)
     assert first == second
     assert first == pytest.approx(expected, rel=1e-9)
-    for name in ("segmentation/miou", "segmentation/pixel_accuracy", "depth/delta1"):
-        assert first[name] == expected[name], name  # of counts alone
+    counts = {name for name in expected if f"/{two_ranks.COUNT}" in name}
+    assert len(counts) == two_ranks.CLASSES**2 + 4
+    for name in counts | {"segmentation/miou", "segmentation/pixel_accuracy", "depth/delta1"}:
+        assert first[name] == expected[name], name
 
 
-def assert_near(found: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance, msg=name)
+def assert_near(
+    found: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    start: dict[str, Tensor],
+    tolerance: float,
+    without: Collection[str] = (),
+) -> None:
+    """Hold losses to their size, and what was learned to how far it came from the start."""
+    assert found.keys() == expected.keys()
+    assert sum(name.startswith("step ") for name in expected) > two_ranks.MANY
+    for name in expected.keys() - without:
+        here, there, begun = (x.get(name, NOTHING).double() for x in (found, expected, start))
+        assert (here - there).norm() <= tolerance * (there - begun).norm(), name
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
 
 
 def test_two_ranks_compare_whole_maps_as_one_does(ranks, monkeypatch):
