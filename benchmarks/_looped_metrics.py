@@ -3,7 +3,7 @@
 A loop over the images, in it one over the classes, for every number a mask and a sum of its own.
 The numbers are those that mtlkit's tasks report, so that both can be compared: dataset-level and
 per-image mIoU and pixel accuracy, and errors of depth over all valid pixels, in the label's unit
-and in metres.
+and in metres. Arrays are float32, as networks give them, and sums float64, as mtlkit's are.
 
 Source: the shape of MTAN's and XTasC-Net's per-image loops, and of the meters of Vandenhende et
 al.'s survey (arXiv 2004.13379), which loop over classes.
@@ -96,7 +96,7 @@ class LoopedMetrics:
 
     def _add_depth(self, predicted: Array, label: Array, valid: Array, scale: float) -> None:
         valid = valid & (label > 0)
-        p, g = predicted[valid].astype(np.float64), label[valid].astype(np.float64)
+        p, g = predicted[valid], label[valid]
         self._add_distances("", p, g)
         metres = scale / g
         inside = (metres >= NEAREST_M) & (metres <= FARTHEST_M)
@@ -105,14 +105,18 @@ class LoopedMetrics:
 
     def _add_distances(self, suffix: str, p: Array, g: Array) -> None:
         sums, ratio = self.distances[suffix], np.maximum(p / g, g / np.maximum(p, SMALLEST))
-        sums["abs_err"] += np.abs(p - g).sum()
-        sums["rel_err"] += (np.abs(p - g) / g).sum()
-        sums["sq_rel"] += ((p - g) ** 2 / g).sum()
-        sums["rmse"] += ((p - g) ** 2).sum()
-        sums["log_rmse"] += ((np.log(np.maximum(p, SMALLEST)) - np.log(g)) ** 2).sum()
+        sums["abs_err"] += _sum(np.abs(p - g))
+        sums["rel_err"] += _sum(np.abs(p - g) / g)
+        sums["sq_rel"] += _sum((p - g) ** 2 / g)
+        sums["rmse"] += _sum((p - g) ** 2)
+        sums["log_rmse"] += _sum((np.log(np.maximum(p, SMALLEST)) - np.log(g)) ** 2)
         for name, threshold in THRESHOLDS.items():
             sums[name] += ((p > 0) & (ratio < threshold)).sum()
         sums["count"] += len(g)
+
+
+def _sum(x: Array) -> float:
+    return float(x.sum(dtype=np.float64))
 
 
 def _array(x: Tensor) -> Array:

@@ -90,10 +90,10 @@ def seconds_of(step: Step, clock: Callable[[], float]) -> float:
         step: what is timed.
         clock: tells seconds.
     """
+    _wait()  # or work that is still queued would count
     began = clock()
     step()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    _wait()
     return clock() - began
 
 
@@ -109,22 +109,36 @@ def peak_elsewhere(script: str, *asked: str) -> float:
     return float(done.stdout.split()[-1]) / MIB
 
 
-def peak_here(build: Callable[[], Step], *, is_cpu: bool) -> int:
+def peak_here(build: Callable[[], Step], device: torch.device) -> int:
     """Return what building and taking a step adds to the memory at its peak, in bytes.
 
     Args:
         build: returns the step.
-        is_cpu: whether resident memory counts, or what torch allocated on the accelerator.
+        device: of the step; on the CPU resident memory counts, elsewhere what torch allocated.
     """
-    before = _resident("VmRSS") if is_cpu else torch.accelerator.memory_allocated()
+    before, _ = _memory(device)
     step = build()
     for _ in range(STEPS):
         step()
-    after = _resident("VmHWM") if is_cpu else torch.accelerator.max_memory_allocated()
-    return after - before
+    _, most = _memory(device)
+    return most - before
+
+
+def _memory(device: torch.device) -> tuple[int, int]:
+    """Return what is in use and the most that was, in bytes."""
+    if device.type == "cpu":
+        return _resident("VmRSS"), _resident("VmHWM")
+    module = torch.get_device_module(device)  # torch.accelerator counts no memory before 2.9
+    return module.memory_allocated(device), module.max_memory_allocated(device)
 
 
 def _resident(field: str) -> int:
     """Return a size of this process in bytes, as Linux tells it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def _wait() -> None:
+    """Wait until the accelerator, if there is one, has done what it was told to."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()

@@ -2,8 +2,8 @@
 
 Everything is fp32 and laid out as torch makes it (NCHW). A decoder's head follows its last
 upsampling, every edge runs, each task's loss has a backward pass of its own through the graph that
-they share, and Adam moves one tensor after another. Only names are mtlkit's: parameters are called
-as in its state dict, so that weights can be copied.
+they share, and Adam is torch's own: one tensor after another on the CPU, many at once on CUDA. Only
+names are mtlkit's: parameters are called as in its state dict, so that weights can be copied.
 
 Source: akarimoon/xtask_mt (network, losses, and the loop with one `backward(retain_graph=True)` a
 task), for segmentation and depth with uncertainty weighting.
@@ -105,9 +105,7 @@ def naive_step(network: NaiveNetwork, batch: Batch) -> Callable[[], dict[str, Te
     variances = {n: torch.zeros((), device=batch.image.device) for n in ("segmentation", "depth")}
     learned = [variance.requires_grad_() for variance in variances.values()]
     parameters = [*network.parameters(), *learned]
-    optimizer = torch.optim.Adam(
-        parameters, lr=LEARNING_RATE, betas=BETAS, foreach=False, fused=False
-    )
+    optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=BETAS)
 
     def step() -> dict[str, Tensor]:
         optimizer.zero_grad()

@@ -51,13 +51,13 @@ def time_verdicts(methods: Sequence[str], times: Times) -> Iterator[str]:
 def peak_verdicts(methods: Sequence[str], peaks: Mapping[Entry, float]) -> Iterator[str]:
     """Yield a line for each method and rival: mtlkit's peak over the rival's."""
     for method in methods:
-        own = [peaks["mtlkit", method]]
+        own = peaks["mtlkit", method]
         if ("plain", method) in peaks:
-            yield line(f"{method} / plain, peak", own, [peaks["plain", method]], 1.0)
+            yield at_most(f"{method} / plain, peak", own / peaks["plain", method], 1.0)
         rivals = of_torchjd(method, peaks)
         if rivals:
             smallest = min(rivals, key=rivals.__getitem__)
-            yield line(f"{method} / {smallest}, peak", own, [rivals[smallest]], 1.0)
+            yield at_most(f"{method} / {smallest}, peak", own / rivals[smallest], 1.0)
 
 
 def of_torchjd(method: str, found: Mapping[Entry, T]) -> dict[str, T]:

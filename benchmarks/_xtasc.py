@@ -95,7 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser: in place.
     """
     parser.add_argument("--images", type=int, default=4, help="in a batch")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="a verdict takes 5")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="of torch; as it chooses, if left out")
     parser.add_argument("--clock", default="wall", choices=CLOCKS)

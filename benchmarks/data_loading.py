@@ -1,6 +1,6 @@
 """How fast samples come from 1024×2048 PNGs: decoded every epoch, or kept in memory or on disk.
 
-python benchmarks/data_loading.py [--images 32] [--names 10] [--workers 2] [--rounds 3]
+python benchmarks/data_loading.py [--images 32] [--names 10] [--workers 2] [--rounds 3] [--quick]
 
 Writes Cityscapes' files (rendered at 128×256 and enlarged, which PNG decoders find no easier per
 pixel than the labels of real ones), then times whole epochs in turns: `plain` decodes and resizes
@@ -32,7 +32,8 @@ from mtlkit.data import build_loader
 from mtlkit_plugins.datasets._cityscapes_labels import label_to_class
 from mtlkit_plugins.datasets._scenes.writing import all_jobs
 
-SIZE, FULL = (128, 256), (1024, 2048)
+SIZE = (128, 256)
+ENLARGED, BARELY_ENLARGED = 8, 2  # how often: to 1024×2048, or only to see that it runs
 RECIPE = """
 data: {{type: cityscapes, root: "{root}", size: [128, 256], labels: [segmentation, depth]}}
 loader: {{batch_size: 8, workers: {workers}, cache: {cache}}}
@@ -82,22 +83,23 @@ class Plain(Dataset[tuple[torch.Tensor, ...]]):
         return image, classes, disparity, disparity > 0
 
 
-def write_files(root: Path, count: int, names: int) -> None:
+def write_files(root: Path, options: argparse.Namespace) -> None:
     """Write the files of Cityscapes, enlarged to its size, and give each several names."""
-    for job in all_jobs("streets", {"train": count, "val": 1}, 0, SIZE, root):
+    factor = BARELY_ENLARGED if options.quick else ENLARGED
+    for job in all_jobs("streets", {"train": options.images, "val": 1}, 0, SIZE, root):
         job.write()
     for folder in ("leftImg8bit", "gtFine", "disparity"):
         for path in sorted((root / folder).rglob("*.png")):
-            enlarge(path)
-            for number in range(1, names):
+            enlarge(path, factor)
+            for number in range(1, options.names):
                 city, rest = path.name.split("_", 1)
                 path.with_name(f"{city}_9{number:03d}{rest}").hardlink_to(path)
 
 
-def enlarge(path: Path) -> None:
+def enlarge(path: Path, factor: int) -> None:
     """Enlarge a PNG; an image gets noise, as cameras have, lest it compress too well."""
     with Image.open(path) as small:
-        values = np.asarray(small).repeat(FULL[0] // SIZE[0], 0).repeat(FULL[1] // SIZE[1], 1)
+        values = np.asarray(small).repeat(factor, 0).repeat(factor, 1)
     if values.ndim == 3 and values.shape[2] == 3:
         noise = np.random.default_rng(0).integers(-4, 5, values.shape)
         values = (values.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
@@ -122,12 +124,13 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small files, to see that it runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "cityscapes"
         os.environ["MTLKIT_CACHE"] = str(Path(folder) / "cache")
-        write_files(root, options.images, options.names)
+        write_files(root, options)
         ways = {"plain": epochs(plain_loader(root, options.workers))}
         for cache in ("none", "ram", "disk"):
             ways[cache] = epochs(our_loader(root, cache, options.workers, Path(folder)))

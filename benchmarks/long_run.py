@@ -10,6 +10,7 @@ the memory a thousand steps, and open files may not grow.
 
 A second run gets Ctrl-C there, as a terminal sends it: to every process of the group. After each
 run, nothing may be left of what it began: a process, shared memory with a name, a temporary file.
+The first must end with the exit code 0, the second with 130.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ SETTINGS = (
     "train.log_every=10",
     "schedule.warmup=0",
 )
+LEAST_STEPS = 100  # that some lines of metrics.jsonl lie between the first epoch and the end
 MOST_GROWTH = 0.01  # of the memory, a thousand steps
+STOPPED = 128 + signal.SIGINT  # exit code after Ctrl-C
 EVERY_SECONDS = 0.1
 GRACE_SECONDS = 5.0  # for helpers that end by themselves once they are alone
 TORCHS_OWN = "torchinductor_"  # a cache that importing torch._dynamo makes, one a user
+SAID = "said.txt"  # what a run prints
 NAMES = ("memory, MiB", "open files")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MIB = 2**20
@@ -97,22 +101,34 @@ class Ended:
             "shared memory": self.shared,
             "temporary files": self.temporary,
         }
-        told = [f"{len(names)} {what} {' '.join(names)}".rstrip() for what, names in left.items()]
-        return f"exit code {self.code}, left behind: " + ", ".join(told)
+        told = [f"{what} {' '.join(names)}" for what, names in left.items() if names]
+        return f"exit code {self.code}, left behind: " + (", ".join(told) or "nothing")
+
+    def verdict(self, when: str, code: int) -> str:
+        """Return the line that says whether the run ended as it should.
+
+        Args:
+            when: in words.
+            code: that it should have ended with.
+        """
+        is_met = self.code == code and not self.is_any
+        return f"  {when:32}{self.line}: {'meets' if is_met else 'misses'}"
 
 
 def main() -> None:
     """Train twice, and print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000, help=f"at least {LEAST_STEPS}")
     steps: int = parser.parse_args().steps
+    if steps < LEAST_STEPS:
+        parser.error(f"argument --steps: {steps} are too few, give at least {LEAST_STEPS}")
     settled = steps // EPOCHS  # the first validation starts workers of its own
     samples: list[Sample] = []
     ended = train(steps, samples)
     end = samples[-1].step
     report([sample for sample in samples if settled < sample.step < end])
-    print(f"after the last step: {ended.line}", flush=True)
-    print(f"after Ctrl-C:        {train(steps, [], stop_at=settled).line}", flush=True)
+    print(ended.verdict("after the last step", 0), flush=True)
+    print(train(steps, [], stop_at=settled).verdict("after Ctrl-C", STOPPED), flush=True)
 
 
 def train(steps: int, samples: list[Sample], stop_at: int | None = None) -> Ended:
@@ -122,17 +138,22 @@ def train(steps: int, samples: list[Sample], stop_at: int | None = None) -> Ende
         steps: of the run, about.
         samples: get what is seen on the way.
         stop_at: step after which it gets Ctrl-C.
+
+    Raises:
+        SystemExit: with what the run printed, if it failed before it got Ctrl-C.
     """
     before = shared_names()
     with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder, "tmp")
+        own, is_stopped = Path(folder, "tmp"), False
         own.mkdir()
         with started(Path(folder), own, steps) as process:
             for sample in followed(process, Path(folder)):
                 samples.append(sample)
-                if stop_at is not None and sample.step >= stop_at:
+                if not is_stopped and stop_at is not None and sample.step >= stop_at:
                     os.killpg(process.pid, signal.SIGINT)
-                    stop_at = None
+                    is_stopped = True
+        if process.returncode != 0 and not is_stopped:
+            raise SystemExit(Path(folder, SAID).read_text())
         deadline = time.monotonic() + GRACE_SECONDS
         while (left := remains(process, before, own)).is_any and time.monotonic() < deadline:
             time.sleep(EVERY_SECONDS)
@@ -167,7 +188,7 @@ def started(folder: Path, temporary: Path, steps: int) -> subprocess.Popen[bytes
     settings = [*SETTINGS, f"data.train={max(1, steps // EPOCHS) * BATCH}"]
     words = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "mtlkit", "run", str(RECIPE), "--device", "cpu"]
-    with (folder / "said.txt").open("wb") as said:
+    with (folder / SAID).open("wb") as said:
         return subprocess.Popen(
             [*command, "--out", str(folder / "runs"), *words],
             env=os.environ | {"TMPDIR": str(temporary)},
@@ -193,8 +214,6 @@ def followed(process: subprocess.Popen[bytes], folder: Path) -> Iterator[Sample]
         except OSError:  # it has just ended
             pass
         time.sleep(EVERY_SECONDS)
-    if process.returncode not in (0, 128 + signal.SIGINT):
-        raise SystemExit((folder / "said.txt").read_text())
 
 
 def last_step(folder: Path) -> int:
@@ -248,8 +267,8 @@ def report(samples: Sequence[Sample]) -> None:
         print(f"{what:16}{first:10.1f}{last:10.1f}{slope:+20.2f}")
     before, after = ends["open files"]
     lines = [
-        at_most("growth of memory", [slopes[0] / memory[0]], MOST_GROWTH),
-        at_most("open files, last over first", [after / before], 1),
+        at_most("growth of memory", slopes[0] / memory[0], MOST_GROWTH),
+        at_most("open files, last over first", after / before, 1),
     ]
     print_lines(lines)
 

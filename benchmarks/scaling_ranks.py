@@ -32,13 +32,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from _xtasc import TINY
 
 import mtlkit
 from mtlkit import launch
 from mtlkit.device import usable_cores
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "xtascnet_streets.yaml"
-QUICK = {"data.size": [32, 64], "encoder.depth": 18}
+QUICK = {"data.size": [32, 64], **TINY}
 IMAGES = 4
 WAYS = {"one rank": (1, IMAGES), "same a step": (2, IMAGES // 2), "same a rank": (2, IMAGES)}
 """Ranks, and images of each rank's batch."""
@@ -68,7 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
     parser.add_argument("--threads", type=int, default=0, help="of a rank; 0: cores / ranks")
-    parser.add_argument("--quick", action="store_true", help="small images, ResNet-18")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--batch", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -100,9 +101,9 @@ def started(way: str, options: argparse.Namespace) -> Iterator[subprocess.Popen[
         ranks[0].stdout.readline()  # it is warm
         yield ranks[0]
     finally:
-        for rank in ranks:
+        for rank in reversed(ranks):  # others wait for the first, and complain of its end
             rank.kill()
-            rank.wait()
+            rank.communicate()
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -4,16 +4,17 @@ python benchmarks/training_step.py [--rounds 5] [--compile] [--device cuda] [--q
 
 The network is that of recipes/xtascnet_cityscapes.yaml (ResNet-34, decoders of 128 channels), the
 batch four rendered streets of 128×256. A step is forward, losses, weighting, backward and Adam; of
-mtlkit it is `Run.step`, with everything that a run does in it. The ways:
+mtlkit it is `Run.step`, with everything that a run does in it. The batch lies on the device, with
+its valid pixels counted, which a run has done before the step. The ways:
 
-naive    fp32, NCHW, a backward pass for each task, Adam tensor by tensor; see _naive.py.
+naive    fp32, NCHW, a backward pass for each task, Adam as torch has it; see _naive.py.
 fp32     mtlkit's step in fp32.
 bf16     mtlkit's step in bf16.
 +        with `--compile`, both once more with the network compiled.
 
 Each is in a process of its own, and all start from equal weights. Before anything is timed, each
 takes two steps: the losses of fp32 at the first must be the naive ones to 1e-5, those at the
-second, which depend on every gradient, to 1e-3. Otherwise the script stops.
+second, which depend on every gradient, to 1e-3; in bf16 both to 3e-2. Otherwise the script stops.
 
 Times are medians over rounds in which all ways take turns, and ratios are formed round by round:
 the median is judged, smallest and largest stand behind it. In the same rounds bf16 matrices are
@@ -48,7 +49,8 @@ NAIVE, FP32, BF16 = "naive", "fp32", "bf16"
 COMPILED = {"fp32+": FP32, "bf16+": BF16}
 PRODUCT = "bf16 GEMM"
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}  # of square matrices
-TOLERANCES = (1e-5, 1e-3)  # of the losses at the first and the second step, in fp32
+TOLERANCES = {FP32: (1e-5, 1e-3), BF16: (3e-2, 3e-2)}
+"""Of the losses at the first and the second step."""
 LIMITS = {FP32: 0.70, BF16: 0.33}
 GOAL = 0.25  # of bf16
 MOST_MEMORY = {FP32: 0.90, BF16: 0.70}
@@ -63,8 +65,8 @@ def main() -> None:
     options = parse()
     case = Case.of(options)
     if options.child is not None:
-        is_cpu = case.device == "cpu"
-        print(peak_here(lambda: build_step(options.child, case), is_cpu=is_cpu))
+        device = place(case.device, FP32).device
+        print(peak_here(lambda: build_step(options.child, case), device))
         return
     if options.serve is not None:
         serve_way(options.serve, case, CLOCKS[options.clock])
@@ -128,7 +130,8 @@ def build_step(name: str, case: Case) -> Callable[[], Mapping[str, torch.Tensor]
     precision = COMPILED.get(name, name)
     train = {"compile": True} if name in COMPILED else {}
     run = mtlkit.Run(case.recipe(precision, **train))
-    batch = case.batch(run.loader("train")[0], run.placement.device)
+    loaded = case.batch(run.loader("train")[0], torch.device("cpu"))
+    (batch,) = run.learner.ready([loaded])  # counted on the host, or each step waits for the device
     return lambda: run.step(batch).tasks
 
 
@@ -160,8 +163,8 @@ def check(losses: Mapping[str, Sequence[Losses]]) -> None:
     Raises:
         AssertionError: names way, step, task and both losses.
     """
-    for way in [name for name in losses if COMPILED.get(name, name) == FP32]:
-        for number, tolerance in enumerate(TOLERANCES):
+    for way in [name for name in losses if name != NAIVE]:
+        for number, tolerance in enumerate(TOLERANCES[COMPILED.get(way, way)]):
             for task, wanted in losses[NAIVE][number].items():
                 found = losses[way][number][task]
                 assert abs(found - wanted) <= tolerance * abs(wanted), (
@@ -181,21 +184,31 @@ def build_product(case: Case, operations: int) -> tuple[int, Step]:
     clock = CLOCKS["wall"]
     speeds = {}
     for size in (64,) if case.is_quick else SIZES[device.type]:
-        a = torch.randn(size, size, device=device).bfloat16()
-        times = timed({size: lambda a=a: a @ a}, 5, clock)[size]
-        speeds[size] = size**3 / min(times)
+        product = multiplied(size, 1, 0, device)
+        speeds[size] = size**3 / min(timed({size: product}, 5, clock)[size])
     best = max(speeds, key=speeds.__getitem__)
-    a = torch.randn(best, best, device=device).bfloat16()
-    # the last product has as many rows as are left
     whole, rest = divmod(operations, 2 * best**3)
-    rows = a[: round(rest / (2 * best**2))]
+    return best, multiplied(best, whole, round(rest / (2 * best**2)), device)
+
+
+def multiplied(size: int, times: int, rest: int, device: torch.device) -> Step:
+    """Return what multiplies bf16 matrices, into memory of its own: new pages would cost time.
+
+    Args:
+        size: of the square matrices.
+        times: how often.
+        rest: rows of one product more.
+        device: where they are.
+    """
+    a = torch.randn(size, size, device=device).bfloat16()
+    product = torch.empty_like(a)
 
     def multiply() -> None:
-        for _ in range(whole):
-            torch.matmul(a, a)
-        torch.matmul(rows, a)
+        for _ in range(times):
+            torch.matmul(a, a, out=product)
+        torch.matmul(a[:rest], a, out=product[:rest])
 
-    return best, multiply
+    return multiply
 
 
 def memory(name: str, options: argparse.Namespace) -> float:
@@ -239,8 +252,8 @@ def time_verdicts(times: Mapping[str, Sequence[float]]) -> Iterator[str]:
 def peak_verdicts(peaks: Mapping[str, float]) -> Iterator[str]:
     """Yield a line for each target of memory."""
     for name in [way for way in peaks if way != NAIVE]:
-        ratios = over([peaks[name]], [peaks[NAIVE]])
-        yield at_most(f"{name} / naive, peak", ratios, MOST_MEMORY[COMPILED.get(name, name)])
+        ratio, limit = peaks[name] / peaks[NAIVE], MOST_MEMORY[COMPILED.get(name, name)]
+        yield at_most(f"{name} / naive, peak", ratio, limit)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,8 @@ def main() -> None:
         print_table("ms", part.ways, options.methods, medians)
         verdicts = xtasc_verdicts if part.case.is_xtasc else time_verdicts
         print_lines(verdicts(options.methods, times))
+        if options.no_peaks:
+            continue
         peaks = {entry: memory(part, entry) for entry in times}
         print_table("MiB", part.ways, options.methods, peaks)
         print_lines(peak_verdicts(options.methods, peaks))
@@ -134,6 +136,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of torch; as it chooses, if left out")
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
+    parser.add_argument("--no-peaks", action="store_true", help="leave memory out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -232,8 +235,8 @@ def peak(part: dict, way: str, method: str) -> int:
     """Return what steps add to the memory of this process at their peak, in bytes."""
     case = Case(**part.pop("case"))
     stage = Part(case=replace(case, size=tuple(case.size)), **part).stage(way)
-    is_cpu = stage.placement.device.type == "cpu"
-    return peak_here(lambda: cleared(stage, build_step(way, method, stage)), is_cpu=is_cpu)
+    device = stage.placement.device
+    return peak_here(lambda: cleared(stage, build_step(way, method, stage)), device)
 
 
 if __name__ == "__main__":
