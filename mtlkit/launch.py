@@ -18,7 +18,9 @@ FOUND = timedelta(minutes=5)
 """How long ranks look for each other."""
 PATIENCE = timedelta(seconds=15)
 """How long a rank that fails waits for another to say the same, so that it is said once."""
-TOLD = "told"
+LINGER = timedelta(seconds=5)
+"""How long the first rank, which may keep the store, waits for the others to have heard it."""
+TOLD, HEARD, ALL_HEARD = "told", "heard", "all heard"
 ALIKE = (UsageError.exit_code, DivergedError.exit_code, InterruptedRun.exit_code)
 """Exit codes of what all ranks find at once: said without a rank."""
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -122,7 +124,7 @@ def together(call: Callable[[], None], closing: Callable[[Callable[[], None]], i
             code = closing(heard)
         if code:
             words = _Words(last_words.getvalue(), code in ALIKE, heard.is_lost)
-            _say(words, launch.rank, store)
+            _say(words, launch, store)
     return code
 
 
@@ -157,20 +159,25 @@ class _Words:
     is_lost: bool
 
 
-def _say(words: _Words, rank: int, store: Any) -> None:
+def _say(words: _Words, launch: Launch, store: Any) -> None:
     """Print what a rank fails with, unless another has said what there is to say."""
+    is_first = launch.rank == 0
     with contextlib.suppress(RuntimeError):  # the store may be gone, too
-        if rank > 0:
+        if not is_first:
             store.wait([TOLD], PATIENCE)
-        if (rank > 0 or words.is_lost) and store.check([TOLD]):
+        if (not is_first or words.is_lost) and store.check([TOLD]):
             told = store.get(TOLD).decode()
+            if store.add(HEARD, 1) == launch.count - 1:
+                store.set(ALL_HEARD, "")
             if words.is_lost or told == words.text:
                 return
     if words.text:
-        name = "" if rank == 0 and words.is_alike else f"rank {rank}: "
+        name = "" if is_first and words.is_alike else f"rank {launch.rank}: "
         print(name + words.text, end="", file=sys.stderr, flush=True)
     with contextlib.suppress(RuntimeError):
         store.set(TOLD, words.text)
+        if is_first:
+            store.wait([ALL_HEARD], LINGER)
 
 
 def _loss(error: BaseException | None) -> str | None:
