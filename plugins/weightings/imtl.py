@@ -115,7 +115,8 @@ class IMTLBalancer(GradientBalancer):
         learned = gradients.learned
         if learned is None:
             learned = torch.stack([s.detach() for s in self.log_scale.values()]).cpu()
-        return learned[self.index(gradients.tasks)].exp()
+        s = dict(zip(self.log_scale, learned, strict=True))  # a ParameterDict sorts its names
+        return torch.stack([s[name] for name in gradients.tasks]).exp()
 
 
 @hookimpl

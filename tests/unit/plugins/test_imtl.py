@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,3 +93,16 @@ def test_a_restored_balancer_gives_the_identical_next_weights():
     balancer = with_scales()
     again = restored(IMTL(), balancer)
     assert torch.equal(again.weights(problem(4, 4)), balancer.weights(problem(4, 4)))
+
+
+def test_scales_that_came_with_the_rest_are_read_by_name():
+    weighting, names = IMTL(), ("c", "a", "b")  # a ParameterDict holds them as a, b, c
+    balancer = weighting.build_balancer(dict.fromkeys(names))
+    for name in names:
+        balancer.log_scale[name].data.fill_(S[name])
+    g = problem(3, 0)
+    g = replace(
+        g, tasks=names, learned=torch.cat([s.detach()[None] for s in balancer.parameters()])
+    )
+    private = balancer.solve(g).private
+    assert private.tolist() == pytest.approx([math.exp(S[name]) for name in names])
