@@ -1,11 +1,11 @@
-"""Metrics on the device, a batch at a time, against loops over images as released codes have them.
+"""Metrics on the device, a batch at a time, against the loops of XTasC-Net's released code.
 
 python benchmarks/evaluation.py [--images 8] [--batches 4] [--rounds 9] [--device cuda] [--quick]
 
 Segmentation (7 classes) and depth on rendered streets of 128×256, with predictions that are right
 for most pixels. Every number that mtlkit reports of both tasks is counted over all batches:
 
-loops   numpy, image by image and class by class; see _looped_metrics.py.
+loops   on the host, classes image by image and one by one; see _looped_metrics.py.
 mtlkit  the tasks' metrics, those of one family counted once.
 
 Both must give equal numbers (to 1e-5; sums of the loops are float64), or the script stops. Networks

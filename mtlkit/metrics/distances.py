@@ -78,12 +78,12 @@ class _DistanceMetric(Metric):
         # an invalid pixel is compared with itself, so that it adds 0 even where it is NaN
         p, g = torch.where(valid, p, 1.0), torch.where(valid, g, 1.0)
         error = (p - g).abs()
-        self.absolute += error.sum(dtype=torch.float64)
-        self.relative += (error / g).sum(dtype=torch.float64)
-        self.squared += error.square().sum(dtype=torch.float64)
-        self.squared_relative += (error.square() / g).sum(dtype=torch.float64)
-        logs = p.clamp(min=SMALLEST).log() - g.log()
-        self.squared_log += logs.square().sum(dtype=torch.float64)
+        relative = error / g
+        self.absolute += _sum(error)
+        self.relative += _sum(relative)
+        self.squared += _sum(error.square())
+        self.squared_relative += _sum(error * relative)
+        self.squared_log += _sum((p.clamp(min=SMALLEST) / g).log().square())
         right_side = valid & (p > 0)
         ratio = torch.maximum(p / g, g / torch.where(right_side, p, 1.0))
         self.within += torch.stack([(right_side & (ratio < t)).sum() for t in THRESHOLDS])
@@ -152,3 +152,8 @@ class Delta(_DistanceMetric):
     def compute(self) -> Tensor:
         """Return a share in [0,1], float64; NaN where nothing was valid."""
         return self.within[self.power - 1].double() / self.count
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Return the sum, float64; rows are short enough for float32, where all pixels are not."""
+    return x.sum(-1).sum(dtype=torch.float64)
