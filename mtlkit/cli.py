@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mtlkit.errors import MissingError, MtlkitError
+from mtlkit.errors import MissingError, MtlkitError, UsageError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -35,7 +35,16 @@ class _Later(TyperCommand):
     """A command that a plugin adds: listed by name, imported when called."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        """Import the real command and let it take over."""
+        """Import the real command and let it take over.
+
+        Raises:
+            UsageError: there are several processes, which would all do the same.
+        """
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UsageError(
+                f"mtlkit {self.name}: is for one process. Start it without torchrun, which is for "
+                "`mtlkit run` and `mtlkit eval`"
+            )
         command = typer.main.get_command(_added()[self.name or ""].load())
         return command.make_context(*args, **extra)
 

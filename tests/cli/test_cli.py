@@ -211,6 +211,13 @@ def test_an_ending_becomes_an_exit_code(error, code, words, capsys):
     assert ("please report" in captured.err) is (code == 1)
 
 
+@pytest.mark.parametrize("command", ["profile", "doctor", "affinity", "data"])
+def test_what_several_processes_would_all_do_is_refused(monkeypatch, command):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(errors.UsageError, match=f"mtlkit {command}: is for one process. Start it"):
+        cli.app([command, "--help"], standalone_mode=False)
+
+
 def test_importing_the_command_line_imports_no_torch():
     heavy = ("torch", "numpy", "pydantic", "rich", "pluggy")
     text = f"import sys, mtlkit, mtlkit.cli; print([m for m in {heavy} if m in sys.modules])"
