@@ -1,14 +1,14 @@
-"""Metrics of segmentation and depth as XTasC-Net's released code counts them, on the host.
+"""Metrics of segmentation and depth in loops on the host, of the kind that released codes have.
 
-Predictions are copied there. Classes are compared by torch, image by image and class by class, with
-a map made of each class's number and masks as floats, and the logits are searched for their largest
-once for IoU and once for pixel accuracy. Errors of depth are numpy's over the batch, in a function
-for each number that masks by itself. Sums are added up over the set, so that the numbers are those
-that mtlkit's tasks report, and both can be compared: dataset-level and per-image mIoU and pixel
-accuracy, errors of depth in the label's unit and in metres.
+Predictions are copied there. Each image's classes are taken one by one: a mask of floats for the
+prediction and one for the label, from a map that is filled with the class, then sums over pixels.
+Errors of depth are numpy's over the batch, and each number selects its pixels anew. Sums are added
+up over the set, so that the numbers are those that mtlkit's tasks report, and both can be compared:
+dataset-level and per-image mIoU and pixel accuracy, errors of depth in the label's unit and in
+metres.
 
-Source: akarimoon/xtask_mt, Logger (module.py), whose loops for classes are those of MTAN. Its error
-of metres, and square roots that it takes pixel by pixel, are replaced by those of mtlkit.
+Source: the kind of loops and masks is that of akarimoon/xtask_mt, Logger (module.py), which has
+those of classes from MTAN; the formulas are mtlkit's.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from mtlkit.structures import Batch
 
 NEAREST_M, FARTHEST_M = 1e-3, 80.0  # range of depth in metres
 SMALLEST = 1e-9  # of predictions before a logarithm
-BEYOND = 1e5  # a ratio that counts nowhere
 
 Array = NDArray[np.generic]
+Error = Callable[[Array, Array], Array]
+"""Of predictions and labels."""
 
 
 class LoopedMetrics:
@@ -40,8 +41,7 @@ class LoopedMetrics:
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.hits, self.unions = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-        self.iou_of_images: list[float] = []
-        self.right_of_images: list[float] = []
+        self.of_images: list[tuple[float, float]] = []  # mIoU and pixel accuracy
         self.pixels = Counter[str]()
         self.distances: dict[str, Counter[str]] = {"": Counter(), "_m": Counter()}
 
@@ -53,10 +53,9 @@ class LoopedMetrics:
             batch: with labels of both, and `depth_at_one`.
         """
         classes, depth = batch.labels["segmentation"], batch.labels["depth"]
-        logits, label = predictions["segmentation"].cpu(), classes.value.cpu()
-        valid = classes.valid[:, 0].cpu()
-        self._add_overlaps(logits, label, valid)
-        self._add_right(logits, label, valid)
+        predicted = predictions["segmentation"].cpu().max(1).indices
+        for maps in zip(predicted, classes.value.cpu(), classes.valid[:, 0].cpu(), strict=True):
+            self._add_classes(*maps)
         distances = predictions["depth"], depth.value, depth.valid
         scale = batch.extras["depth_at_one"].view(-1, 1, 1, 1)
         self._add_depth(*(x.cpu().numpy() for x in (*distances, scale)))
@@ -64,11 +63,12 @@ class LoopedMetrics:
     def values(self) -> dict[str, float]:
         """Return the numbers by `<task>/<metric>`."""
         seen = self.unions > 0
+        miou, accuracy = zip(*self.of_images, strict=True)
         found = {
             "segmentation/miou": (self.hits[seen] / self.unions[seen]).mean(),
-            "segmentation/miou_image": np.mean(self.iou_of_images),
+            "segmentation/miou_image": np.mean(miou),
             "segmentation/pixel_accuracy": self.pixels["right"] / self.pixels["valid"],
-            "segmentation/pixel_accuracy_image": np.mean(self.right_of_images),
+            "segmentation/pixel_accuracy_image": np.mean(accuracy),
         }
         for suffix, sums in self.distances.items():
             means = {name: total / sums["count"] for name, total in sums.items()}
@@ -78,90 +78,51 @@ class LoopedMetrics:
             found |= {f"depth/{name}{suffix}": value for name, value in means.items()}
         return {name: float(value) for name, value in found.items()}
 
-    def _add_overlaps(self, logits: Tensor, labels: Tensor, valid: Tensor) -> None:
-        _, predicted = torch.max(logits, dim=1)
-        for image in range(len(labels)):
-            shares, mask = [], valid[image].float()
-            for number in range(self.classes):
-                ours = torch.eq(predicted[image], number * torch.ones(labels[image].shape).long())
-                theirs = torch.eq(labels[image], number * torch.ones(labels[image].shape).long())
-                both = ours.float() + theirs.float()
-                union = torch.sum((both > 0).float() * mask)
-                hits = torch.sum((both > 1).float() * mask)
-                if union == 0:
-                    continue
-                self.hits[number] += int(hits)
-                self.unions[number] += int(union)
-                shares.append((hits / union).item())
-            if shares:
-                self.iou_of_images.append(float(np.mean(shares)))
-
-    def _add_right(self, logits: Tensor, labels: Tensor, valid: Tensor) -> None:
-        _, predicted = torch.max(logits, dim=1)
-        for image in range(len(labels)):
-            mask = valid[image].float()
-            right = torch.sum(torch.eq(predicted[image], labels[image]).float() * mask)
-            seen = torch.sum(mask)
-            self.pixels.update({"right": int(right), "valid": int(seen)})
-            if seen > 0:
-                self.right_of_images.append((right / seen).item())
+    def _add_classes(self, predicted: Tensor, label: Tensor, valid: Tensor) -> None:
+        shares, seen = [], valid.float()
+        for number in range(self.classes):
+            ours, theirs = (_mask(ids, number) * seen for ids in (predicted, label))
+            hits = float((ours * theirs).sum())
+            union = float(ours.sum() + theirs.sum()) - hits
+            self.hits[number] += int(hits)
+            self.unions[number] += int(union)
+            if union > 0:
+                shares.append(hits / union)
+        right, count = float(((predicted == label).float() * seen).sum()), float(seen.sum())
+        self.pixels.update({"right": int(right), "valid": int(count)})
+        if count > 0:
+            self.of_images.append((float(np.mean(shares)), right / count))
 
     def _add_depth(self, p: Array, g: Array, valid: Array, scale: Array) -> None:
-        valid = valid & (g > 0)
-        metres = scale / np.where(valid, g, 1)
-        inside = valid & (metres >= NEAREST_M) & (metres <= FARTHEST_M)
+        seen = valid & (g > 0)
+        metres = scale / np.where(seen, g, 1)
+        inside = seen & (metres >= NEAREST_M) & (metres <= FARTHEST_M)
         predicted = (scale / np.maximum(p, scale / FARTHEST_M)).clip(NEAREST_M, FARTHEST_M)
-        for suffix, values in (("", (p, g, valid)), ("_m", (predicted, metres, inside))):
+        for suffix, maps in (("", (p, g, seen)), ("_m", (predicted, metres, inside))):
             for name, error in ERRORS.items():
-                self.distances[suffix][name] += error(*values)
+                values = error(maps[0][maps[2]], maps[1][maps[2]])
+                self.distances[suffix][name] += float(values.sum(dtype=np.float64))
+            self.distances[suffix]["count"] += int(maps[2].sum())
 
 
-def _absolute(p: Array, g: Array, seen: Array) -> float:
-    return _sum(np.abs(p[seen] - g[seen]))
+def _mask(ids: Tensor, number: int) -> Tensor:
+    return (ids == torch.full_like(ids, number)).float()
 
 
-def _relative(p: Array, g: Array, seen: Array) -> float:
-    return _sum(np.abs(p[seen] - g[seen]) / g[seen])
+def _log(x: Array) -> Array:
+    return np.log(np.maximum(x, SMALLEST))
 
 
-def _squared_relative(p: Array, g: Array, seen: Array) -> float:
-    return _sum(np.abs(p[seen] - g[seen]) ** 2 / g[seen])
+def _within(threshold: float) -> Error:
+    return lambda p, g: (p > 0) & (np.maximum(p / g, g / np.maximum(p, SMALLEST)) < threshold)
 
 
-def _squared(p: Array, g: Array, seen: Array) -> float:
-    return _sum(np.abs(p - g) ** 2 * seen)
-
-
-def _squared_log(p: Array, g: Array, seen: Array) -> float:
-    p, g = np.clip(p, SMALLEST, None), np.clip(g, SMALLEST, None)
-    return _sum(np.abs(np.log(p) - np.log(g)) ** 2 * seen)
-
-
-def _within(threshold: float) -> Callable[[Array, Array, Array], float]:
-    def count(p: Array, g: Array, seen: Array) -> float:
-        p, g = np.clip(p, SMALLEST, None), np.clip(g, SMALLEST, None)
-        ratio = np.fmax(p / g, g / p) * seen
-        ratio[~seen] += BEYOND
-        return float(np.sum((ratio < threshold).astype(float)))
-
-    return count
-
-
-def _count(p: Array, g: Array, seen: Array) -> float:
-    return float(np.sum(seen))
-
-
-def _sum(x: Array) -> float:
-    return float(x.sum(dtype=np.float64))
-
-
-ERRORS: Mapping[str, Callable[[Array, Array, Array], float]] = {
-    "abs_err": _absolute,
-    "rel_err": _relative,
-    "sq_rel": _squared_relative,
-    "rmse": _squared,
-    "log_rmse": _squared_log,
+ERRORS: Mapping[str, Error] = {
+    "abs_err": lambda p, g: np.abs(p - g),
+    "rel_err": lambda p, g: np.abs(p - g) / g,
+    "sq_rel": lambda p, g: (p - g) ** 2 / g,
+    "rmse": lambda p, g: (p - g) ** 2,
+    "log_rmse": lambda p, g: (_log(p) - _log(g)) ** 2,
     **{f"delta{power}": _within(1.25**power) for power in (1, 2, 3)},
-    "count": _count,
 }
-"""Sums over pixels, by the number that becomes of them."""
+"""Of the selected pixels, by the number that becomes of their sum."""

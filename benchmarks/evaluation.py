@@ -1,4 +1,4 @@
-"""Metrics on the device, a batch at a time, against the loops of XTasC-Net's released code.
+"""Metrics on the device, a batch at a time, against loops on the host.
 
 python benchmarks/evaluation.py [--images 8] [--batches 4] [--rounds 9] [--device cuda] [--quick]
 
